@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <initializer_list>
 
 /// Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as
 /// easy as 1, 2, 3"). Every value is a pure function of (seed, purpose, global index), so that it
