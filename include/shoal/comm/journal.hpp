@@ -1,0 +1,95 @@
+#pragma once
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal::comm {
+
+enum class Operation {
+  barrier,
+  broadcast,
+  all_reduce,
+  reduce_scatter,
+  all_gather,
+  all_gather_v,
+  gather_v,
+  all_to_all,
+  all_to_all_v,
+  send,
+  recv,
+  send_recv,
+  split,
+};
+inline constexpr int kNumOperations = 13;
+[[nodiscard]] std::string_view name(Operation op);
+
+/// Host waits on a device, the only ones permitted inside a step: named, counted, timed.
+class WaitLog {
+ public:
+  struct Total {
+    std::int64_t count = 0;
+    double seconds = 0.0;
+  };
+  void add(std::string_view event, double seconds);
+  [[nodiscard]] std::map<std::string, Total, std::less<>> totals() const;
+  /// One line an event, "  name: count, seconds"; empty when nothing waited.
+  [[nodiscard]] std::string describe() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::string, Total, std::less<>> totals_;
+};
+
+/// One collective in the ring buffer.
+struct TraceEntry {
+  std::int64_t sequence = -1;  ///< counts this rank's operations; the lowest rank is the suspect
+  Operation op = Operation::barrier;
+  std::string group;       ///< name of the communicator
+  std::int64_t bytes = 0;  ///< this rank's payload (sent, or received where it only receives)
+  bool done = false;
+  double start_s = 0.0;  ///< since the journal began
+  double wall_s = 0.0;   ///< 0 while in flight
+};
+
+/// What this rank did on the wire: the last operations, bytes by operation, host waits. Shared by
+/// a world communicator and everything split from it; safe to read from another thread.
+class Journal {
+ public:
+  struct Traffic {
+    std::int64_t calls = 0;
+    std::int64_t bytes = 0;
+    double seconds = 0.0;
+  };
+
+  explicit Journal(std::int64_t capacity);
+
+  std::int64_t begin(Operation op, std::string_view group, std::int64_t bytes);
+  void end(std::int64_t sequence);
+
+  [[nodiscard]] std::vector<TraceEntry> entries() const;  ///< oldest first
+  [[nodiscard]] std::optional<TraceEntry> in_flight() const;
+  [[nodiscard]] double age_s(const TraceEntry& entry) const;
+  [[nodiscard]] std::array<Traffic, kNumOperations> traffic() const;
+  [[nodiscard]] Traffic traffic(Operation op) const;
+  [[nodiscard]] std::string describe() const;  ///< the ring buffer, one line an operation
+  [[nodiscard]] WaitLog& waits() { return waits_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  [[nodiscard]] double now_s() const;
+
+  mutable std::mutex mutex_;
+  Clock::time_point start_ = Clock::now();
+  std::vector<TraceEntry> ring_;
+  std::int64_t next_ = 0;
+  std::array<Traffic, kNumOperations> traffic_{};
+  WaitLog waits_;
+};
+
+}  // namespace shoal::comm

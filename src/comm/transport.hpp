@@ -1,0 +1,41 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace shoal::comm {
+
+/// Where blocks of a buffer lie, in bytes, one a rank.
+struct Blocks {
+  std::span<const std::int64_t> bytes;
+  std::span<const std::int64_t> offsets;
+};
+
+/// Moves bytes between the ranks of one group. Sizes have been checked before. Arithmetic,
+/// tracing and types live above, so a back end is these few functions.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  [[nodiscard]] virtual int rank() const = 0;
+  [[nodiscard]] virtual int size() const = 0;
+  [[nodiscard]] virtual std::unique_ptr<Transport> split(int color, int key) = 0;
+  virtual void barrier() = 0;
+  virtual void broadcast(std::span<std::byte> data, int root) = 0;
+  virtual void all_gather(std::span<const std::byte> send, std::byte* recv) = 0;
+  virtual void all_gather_v(std::span<const std::byte> send, std::byte* recv, Blocks blocks) = 0;
+  virtual void gather_v(std::span<const std::byte> send, std::byte* recv, Blocks blocks,
+                        int root) = 0;
+  virtual void all_to_all_v(const std::byte* send, Blocks send_blocks, std::byte* recv,
+                            Blocks recv_blocks) = 0;
+  virtual void send(std::span<const std::byte> data, int to) = 0;
+  virtual void recv(std::span<std::byte> data, int from) = 0;
+  virtual void send_recv(std::span<const std::byte> data, int to, std::span<std::byte> into,
+                         int from) = 0;
+};
+
+[[nodiscard]] std::unique_ptr<Transport> make_self_transport();
+[[nodiscard]] std::unique_ptr<Transport> make_mpi_world_transport();
+
+}  // namespace shoal::comm

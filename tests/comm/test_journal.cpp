@@ -1,0 +1,92 @@
+#include "shoal/comm/journal.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "shoal/base/log.hpp"
+#include "shoal/comm/communicator.hpp"
+#include "shoal/comm/watchdog.hpp"
+
+namespace shoal::comm {
+namespace {
+
+TEST(Journal, KeepsTheLastOperationsInOrder) {
+  Journal journal{3};
+  for (int i = 0; i < 5; ++i) journal.end(journal.begin(Operation::barrier, "dp", i));
+  const auto entries = journal.entries();
+  ASSERT_EQ(entries.size(), 3U);
+  EXPECT_EQ(entries.front().sequence, 2);
+  EXPECT_EQ(entries.back().bytes, 4);
+  EXPECT_FALSE(journal.in_flight());
+}
+
+TEST(Journal, CountsBytesByOperation) {
+  const auto self = Communicator::self();
+  std::vector<float> data(10);
+  self.all_reduce(data, ReduceOp::sum);
+  self.all_reduce(data, ReduceOp::max);
+  self.broadcast(data, 0);
+  EXPECT_EQ(self.journal()->traffic(Operation::all_reduce).calls, 2);
+  EXPECT_EQ(self.journal()->traffic(Operation::all_reduce).bytes, 80);
+  EXPECT_EQ(self.journal()->traffic(Operation::broadcast).bytes, 40);
+}
+
+TEST(WaitLog, CountsNamedWaits) {
+  WaitLog waits;
+  waits.add("expert counts", 0.25);
+  waits.add("expert counts", 0.5);
+  EXPECT_EQ(waits.totals().at("expert counts").count, 2);
+  EXPECT_DOUBLE_EQ(waits.totals().at("expert counts").seconds, 0.75);
+  EXPECT_EQ(waits.describe(), "  expert counts: 2 waits, 0.750 s\n");
+}
+
+/// Collects messages while it lives.
+class CapturedLog {
+ public:
+  CapturedLog() {
+    log::set_sink([this](log::Level, std::string_view text) { text_ += text; });
+  }
+  ~CapturedLog() { log::set_sink(nullptr); }
+  [[nodiscard]] const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+TEST(Watchdog, NamesTheOperationThatHangs) {
+  const CapturedLog captured;
+  const auto journal = std::make_shared<Journal>(8);
+  std::atomic<int> barks{0};
+  {
+    journal->begin(Operation::all_gather, "tp", 64);
+    const Watchdog dog{journal,
+                       {.timeout_s = 0.02, .poll_s = 0.005, .on_timeout = [&](const TraceEntry& e) {
+                          if (e.op == Operation::all_gather) ++barks;
+                        }}};
+    for (int i = 0; i < 400 && barks == 0; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds{5});
+    }
+  }
+  EXPECT_EQ(barks, 1);
+  EXPECT_NE(captured.text().find("all_gather #0 on tp (64 bytes)"), std::string::npos)
+      << captured.text();
+}
+
+TEST(Watchdog, StaysSilentBetweenOperations) {
+  const auto journal = std::make_shared<Journal>(8);
+  std::atomic<int> barks{0};
+  journal->end(journal->begin(Operation::barrier, "dp", 0));
+  {
+    const Watchdog dog{
+        journal,
+        {.timeout_s = 0.005, .poll_s = 0.002, .on_timeout = [&](const TraceEntry&) { ++barks; }}};
+    std::this_thread::sleep_for(std::chrono::milliseconds{50});
+  }
+  EXPECT_EQ(barks, 0);
+}
+
+}  // namespace
+}  // namespace shoal::comm
