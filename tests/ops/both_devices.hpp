@@ -9,10 +9,11 @@ namespace shoal::test {
 class BothDevices : public ::testing::TestWithParam<DeviceKind> {
  protected:
   void SetUp() override {
-    if (GetParam() == DeviceKind::cuda && !cuda_available()) {
-      GTEST_SKIP() << "no CUDA device on this host";
-    }
+    if (!usable()) GTEST_SKIP() << "no CUDA device on this host";
   }
+  static bool usable() { return GetParam() == DeviceKind::cpu || cuda_available(); }
+
+  const Exec exec_ = make_exec(usable() ? GetParam() : DeviceKind::cpu);
 };
 
 inline std::string device_name(const ::testing::TestParamInfo<DeviceKind>& info) {

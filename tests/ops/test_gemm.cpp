@@ -64,7 +64,6 @@ std::vector<float> expected(const Exec& exec, const Case& x, Form form, const Op
 using GemmTest = test::BothDevices;
 
 TEST_P(GemmTest, MatchesPlainLoops) {
-  const Exec exec = test::make_exec(GetParam());
   const auto f32 = DType::f32, bf16 = DType::bf16, f16 = DType::f16;
   const std::vector<Case> cases = {
       {1, 1, 1, f32, f32},      {7, 31, 13, f32, f32},     {64, 128, 256, f32, f32},
@@ -76,10 +75,10 @@ TEST_P(GemmTest, MatchesPlainLoops) {
   for (const Case& x : cases) {
     for (const Form form : {Form::nt, Form::nn, Form::tn}) {
       for (const auto accumulate : {Accumulate::overwrite, Accumulate::add}) {
-        const Operands o = operands(exec, x, form, accumulate);
-        const auto want = expected(exec, x, form, o, accumulate);
-        run(exec, form, {.c = o.c, .a = o.a, .b = o.b, .accumulate = accumulate});
-        EXPECT_TRUE(test::all_near(download_floats(exec, o.c), want,
+        const Operands o = operands(exec_, x, form, accumulate);
+        const auto want = expected(exec_, x, form, o, accumulate);
+        run(exec_, form, {.c = o.c, .a = o.a, .b = o.b, .accumulate = accumulate});
+        EXPECT_TRUE(test::all_near(download_floats(exec_, o.c), want,
                                    test::tolerance(x.c, std::max<std::int64_t>(x.inner, 1))))
             << text(x, form, accumulate);
       }
@@ -88,27 +87,25 @@ TEST_P(GemmTest, MatchesPlainLoops) {
 }
 
 TEST_P(GemmTest, SameBitsTwice) {
-  const Exec exec = test::make_exec(GetParam());
   for (const DType elem : {DType::f32, DType::bf16}) {
     const Case x{200, 264, 1000, elem, DType::f32};
     for (const Form form : {Form::nt, Form::nn, Form::tn}) {
-      const Operands o = operands(exec, x, form, Accumulate::overwrite);
-      run(exec, form, {.c = o.c, .a = o.a, .b = o.b});
-      const auto first = download_floats(exec, o.c);
-      run(exec, form, {.c = o.c, .a = o.a, .b = o.b});
-      EXPECT_TRUE(test::all_equal(download_floats(exec, o.c), first));
+      const Operands o = operands(exec_, x, form, Accumulate::overwrite);
+      run(exec_, form, {.c = o.c, .a = o.a, .b = o.b});
+      const auto first = download_floats(exec_, o.c);
+      run(exec_, form, {.c = o.c, .a = o.a, .b = o.b});
+      EXPECT_TRUE(test::all_equal(download_floats(exec_, o.c), first));
     }
   }
 }
 
 TEST_P(GemmTest, RefusesShapesThatDoNotMeet) {
-  const Exec exec = test::make_exec(GetParam());
-  const Tensor a = test::normal(exec, {4, 8}, DType::f32, 1);
-  const Tensor b = test::normal(exec, {6, 8}, DType::f32, 2);
-  const Tensor c = test::poisoned(exec, {4, 5}, DType::f32);
-  EXPECT_THROW(gemm_nt(exec, {.c = c, .a = a, .b = b}), Error);
-  EXPECT_THROW(gemm_nn(exec, {.c = c, .a = a, .b = b}), Error);
-  EXPECT_THROW(gemm_tn(exec, {.c = c, .a = a, .b = b}), Error);
+  const Tensor a = test::normal(exec_, {4, 8}, DType::f32, 1);
+  const Tensor b = test::normal(exec_, {6, 8}, DType::f32, 2);
+  const Tensor c = test::poisoned(exec_, {4, 5}, DType::f32);
+  EXPECT_THROW(gemm_nt(exec_, {.c = c, .a = a, .b = b}), Error);
+  EXPECT_THROW(gemm_nn(exec_, {.c = c, .a = a, .b = b}), Error);
+  EXPECT_THROW(gemm_tn(exec_, {.c = c, .a = a, .b = b}), Error);
 }
 
 TEST(GemmDry, CountsThePanelsOfTheRun) {

@@ -135,7 +135,6 @@ void expect_result(const Exec& exec, const Case& x, Form form, const Tensor& c,
 using GroupedGemmTest = test::BothDevices;
 
 TEST_P(GroupedGemmTest, MatchesPlainLoops) {
-  const Exec exec = test::make_exec(GetParam());
   int index = 0;
   for (const Case& x : cases()) {
     for (const Form form : {Form::nt, Form::nn, Form::tn}) {
@@ -143,10 +142,10 @@ TEST_P(GroupedGemmTest, MatchesPlainLoops) {
         SCOPED_TRACE("case " + std::to_string(index) + " form " +
                      std::to_string(static_cast<int>(form)) + " accumulate " +
                      std::to_string(static_cast<int>(accumulate)));
-        const Operands o = operands(exec, x, form, accumulate);
-        const auto want = expected(exec, x, form, o, accumulate);
-        run(exec, form, o, accumulate);
-        expect_result(exec, x, form, o.c, want);
+        const Operands o = operands(exec_, x, form, accumulate);
+        const auto want = expected(exec_, x, form, o, accumulate);
+        run(exec_, form, o, accumulate);
+        expect_result(exec_, x, form, o.c, want);
       }
     }
     ++index;
@@ -154,27 +153,25 @@ TEST_P(GroupedGemmTest, MatchesPlainLoops) {
 }
 
 TEST_P(GroupedGemmTest, SameBitsTwice) {
-  const Exec exec = test::make_exec(GetParam());
   for (const DType elem : {DType::f32, DType::bf16}) {
     const Case x{{200, 0, 77, 300}, 0, 136, 264, elem, DType::f32};
     for (const Form form : {Form::nt, Form::nn, Form::tn}) {
-      const Operands o = operands(exec, x, form, Accumulate::overwrite);
-      run(exec, form, o, Accumulate::overwrite);
-      const auto first = download_floats(exec, o.c);
-      run(exec, form, o, Accumulate::overwrite);
-      EXPECT_TRUE(test::all_equal(download_floats(exec, o.c), first));
+      const Operands o = operands(exec_, x, form, Accumulate::overwrite);
+      run(exec_, form, o, Accumulate::overwrite);
+      const auto first = download_floats(exec_, o.c);
+      run(exec_, form, o, Accumulate::overwrite);
+      EXPECT_TRUE(test::all_equal(download_floats(exec_, o.c), first));
     }
   }
 }
 
 TEST_P(GroupedGemmTest, RefusesOffsetsOfAnotherNumberOfExperts) {
-  const Exec exec = test::make_exec(GetParam());
-  const Tensor rows = test::normal(exec, {6, 8}, DType::f32, 1);
-  const Tensor weights = test::normal(exec, {3, 8, 8}, DType::f32, 2);
-  const Tensor offsets = test::from_ints(exec, {3}, {0, 2, 6});
-  EXPECT_THROW(grouped_gemm_nt(exec, {.c = rows, .a = rows, .b = weights, .offsets_E1 = offsets}),
+  const Tensor rows = test::normal(exec_, {6, 8}, DType::f32, 1);
+  const Tensor weights = test::normal(exec_, {3, 8, 8}, DType::f32, 2);
+  const Tensor offsets = test::from_ints(exec_, {3}, {0, 2, 6});
+  EXPECT_THROW(grouped_gemm_nt(exec_, {.c = rows, .a = rows, .b = weights, .offsets_E1 = offsets}),
                Error);
-  EXPECT_THROW(grouped_gemm_tn(exec, {.c = weights, .a = rows, .b = rows, .offsets_E1 = offsets}),
+  EXPECT_THROW(grouped_gemm_tn(exec_, {.c = weights, .a = rows, .b = rows, .offsets_E1 = offsets}),
                Error);
 }
 
