@@ -56,13 +56,25 @@ struct ModelConfig {
   double initializer_range = 0.02;
   bool scale_residual_init = true;  ///< output projections start with std / sqrt(2 layers)
 
+  /// The balance bias is state of the model: sigmoid routers have one, others when it is updated.
+  [[nodiscard]] bool has_router_bias() const {
+    return router == "sigmoid" || router_bias_update_rate > 0.0;
+  }
   [[nodiscard]] bool is_moe_layer(std::int64_t layer) const {
     return num_experts > 1 && layer >= first_k_dense_replace;
   }
 };
 
+/// How the model computes: changes only speed and memory. Section [compute].
+struct ComputeConfig {
+  std::string recompute_attention = "none";  ///< none | selective | full
+  std::string recompute_mlp = "none";        ///< none | selective | full, MLP or experts
+  std::int64_t loss_chunk = 1024;            ///< tokens whose logits are in memory at once
+};
+
 /// Appends every problem found, each naming its key and the allowed values.
 void validate(const ModelConfig& config, std::vector<std::string>& problems);
+void validate(const ComputeConfig& config, std::vector<std::string>& problems);
 
 struct ModelSize {
   std::int64_t total = 0;              ///< parameters

@@ -80,10 +80,13 @@ struct OptimizerRange {
 
 /// All parameters of a rank and where they lie: pure data, no memory. Elements live in two flat
 /// buffers, `elem` (the working precision) and `f32`; inside each, decayed parameters come first.
-/// Gradients are one f32 buffer: first those of the elem buffer, then those of the f32 buffer.
+/// Fused tensors start at multiples of kAlign elements; the gaps hold zeros and belong to the
+/// ranges. Gradients are one f32 buffer: first those of the elem buffer, then those of the f32
+/// buffer.
 class ParameterLayout {
  public:
   using Handle = int;  ///< of a fused tensor
+  static constexpr std::int64_t kAlign = 64;
 
   /// Declares parameters stored one after another as one tensor of local shape `fused` (for one
   /// parameter: its own shape). With `interleave` > 1, parts of the parameters alternate: part i of
@@ -109,6 +112,9 @@ class ParameterLayout {
     Shape shape;
     std::int64_t interleave = 1;
   };
+  [[nodiscard]] const Parameter& front(const Group& group) const;
+  std::int64_t place(bool keep_f32, bool decay, std::int64_t offset);
+
   std::vector<Parameter> parameters_;
   std::vector<Group> groups_;
   std::vector<FusedTensor> fused_;
@@ -126,7 +132,8 @@ struct Weight {
 /// The memory of a layout on one device.
 class ParameterStore {
  public:
-  /// Takes persistent arena memory for values and, with `gradients`, for gradients. Uninitialised.
+  /// Takes persistent arena memory for values and, with `gradients`, for gradients; all zero. The
+  /// layout outlives the store.
   ParameterStore(const Exec& exec, const ParameterLayout& layout, DType elem, bool gradients);
 
   [[nodiscard]] const ParameterLayout& layout() const { return *layout_; }
@@ -149,5 +156,18 @@ class ParameterStore {
 /// bound their memory.
 [[nodiscard]] std::vector<float> initial_values(const ParameterSpec& spec, std::uint64_t seed,
                                                 std::int64_t first, std::int64_t count);
+
+/// A run of elements of one flat buffer: `values` (f32 or elem) are elements [first, first + n).
+struct InitialWindow {
+  TensorView values;
+  std::int64_t first = 0;
+  bool keep_f32 = false;  ///< which buffer
+  std::uint64_t seed = 0;
+};
+/// Initial values of a window, computed on its device; the same bits on any device and layout.
+/// Gaps between parameters become zero. Optimizers fill fp32 masters with it, window by window.
+void fill_initial(const Exec& exec, const ParameterLayout& layout, const InitialWindow& window);
+/// Fills all values of a store.
+void initialise(const Exec& exec, const ParameterStore& store, std::uint64_t seed);
 
 }  // namespace shoal::nn

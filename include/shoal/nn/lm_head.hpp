@@ -1,0 +1,39 @@
+#pragma once
+#include "shoal/nn/batch.hpp"
+#include "shoal/nn/linear.hpp"
+
+namespace shoal::nn {
+
+/// Output projection and cross entropy over chunks of tokens, so that the logits of all tokens are
+/// never in memory at once. Forward and backward of a chunk run together: its logits become their
+/// own gradient in place.
+class LmHead {
+ public:
+  LmHead() = default;
+  LmHead(const Weight& weight, std::int64_t chunk);
+
+  struct Train {
+    TensorView loss_sum;  ///< f32 [1], in/out: the summed loss of unmasked targets is added
+    TensorView dx_TD;     ///< out elem
+    ConstTensorView x_TD;
+    ops::Accumulate accumulate = ops::Accumulate::overwrite;  ///< of the weight gradient
+  };
+  void train(const Exec& exec, const Batch& batch, const ConstTensorView& loss_grad_scale,
+             const Train& args) const;
+  /// Only the loss.
+  struct Evaluate {
+    TensorView loss_sum;  ///< f32 [1], in/out
+    ConstTensorView x_TD;
+  };
+  void evaluate(const Exec& exec, const Batch& batch, const Evaluate& args) const;
+  void logits(const Exec& exec, const TensorView& logits_NV, const ConstTensorView& x_ND) const;
+
+ private:
+  void add_loss(const Exec& exec, const TensorView& loss_sum, const TensorView& loss_T) const;
+
+  Linear weight_;
+  DType elem_ = DType::f32;
+  std::int64_t chunk_ = 0;
+};
+
+}  // namespace shoal::nn

@@ -1,0 +1,117 @@
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "shoal/nn/block.hpp"
+#include "shoal/nn/embedding.hpp"
+#include "shoal/nn/lm_head.hpp"
+#include "shoal/nn/model_layout.hpp"
+#include "shoal/nn/model_state.hpp"
+#include "shoal/nn/norm.hpp"
+#include "shoal/nn/pass.hpp"
+
+namespace shoal::nn {
+
+class ShardGroup;
+class TokenDispatcher;
+
+/// Groups that the modules meet in; they outlive the model.
+struct ModelGroups {
+  ShardGroup* tensor = nullptr;           ///< tensor and sequence parallelism
+  TokenDispatcher* dispatcher = nullptr;  ///< may be null in a dense model
+};
+
+/// Everything one micro-batch leaves for its backward, in memory of its saved slot.
+struct MicroBatchSaved {
+  TensorView input_TD;   ///< elem: the stage's input; a later stage's caller allocates it in the
+                         ///< slot and receives into it
+  TensorView output_TD;  ///< elem: what the next stage receives; set by forward
+  std::vector<BlockSaved> layers;
+  std::vector<BlockDelta> deltas;  ///< what a delayed backward_weight reads
+  TensorView dembedding_TD;        ///< elem: gradient of the embedding's output
+};
+
+/// Where a stage's gradients cross its borders.
+struct StageGradients {
+  TensorView dx_TD;       ///< out elem: of the stage's input; absent with an embedding
+  ConstTensorView dy_TD;  ///< elem: of the stage's output; absent with a head
+};
+
+struct StageEvaluate {
+  ConstTensorView x_TD;  ///< elem: input; absent with an embedding
+  TensorView y_TD;       ///< out elem: output; absent with a head
+  TensorView loss_sum;   ///< f32 [1], in/out: the summed loss of unmasked targets is added
+};
+
+struct ModelLogits {
+  TensorView logits_NV;    ///< out f32
+  ConstTensorView rows_N;  ///< i32: tokens of the batch, in [0, T)
+};
+
+/// One pipeline stage of the decoder of DESIGN section 4; the whole model is the stage of all
+/// layers. Holds views and small host data only. No verb allocates outside the arena or waits.
+///
+/// A step: begin_step(), then for each micro-batch forward, backward_input, backward_weight (or
+/// train_micro_batch), with Accumulate::overwrite for the first micro-batch and add for the others.
+class Model {
+ public:
+  /// `layout`, `store` and `groups` outlive the model. Takes persistent memory for its state.
+  Model(const Exec& exec, const ModelConfig& config, const ComputeConfig& compute,
+        const StageLayout& layout, const ParameterStore& store, const ModelGroups& groups);
+
+  [[nodiscard]] const ModelConfig& config() const { return config_; }
+  [[nodiscard]] const StageRange& range() const { return range_; }
+  [[nodiscard]] const ModelState& state() const { return state_; }
+  [[nodiscard]] MicroBatchSaved make_saved() const;
+
+  /// Sets all totals of the step to zero.
+  void begin_step(const Exec& exec) const;
+  /// Tensors for backward come from `slot`. Does not compute the loss.
+  void forward(const Exec& exec, const Pass& pass, MicroBatchSaved& saved, Store slot) const;
+  /// Gradients of activations. With a head this also computes the loss (added to
+  /// state().loss_sum) and the head's weight gradient, which meets its buffer as `accumulate` says.
+  /// What backward_weight needs comes from `slot`.
+  void backward_input(const Exec& exec, const Pass& pass, const StageGradients& gradients,
+                      MicroBatchSaved& saved, Store slot, ops::Accumulate accumulate) const;
+  void backward_weight(const Exec& exec, const Pass& pass, const MicroBatchSaved& saved,
+                       ops::Accumulate accumulate) const;
+  /// Both at once, layer by layer, in scratch: the least memory. The same bits as the two calls.
+  void backward(const Exec& exec, const Pass& pass, const StageGradients& gradients,
+                MicroBatchSaved& saved, ops::Accumulate accumulate) const;
+
+  /// forward and backward of the whole model in saved slot `slot`, which is free again afterwards.
+  void train_micro_batch(const Exec& exec, const Pass& pass, MicroBatchSaved& saved, int slot,
+                         ops::Accumulate accumulate) const;
+
+  /// Forward without dropout and without gradients; all memory is scratch.
+  void evaluate(const Exec& exec, const Batch& batch, const StageEvaluate& args) const;
+  /// Next-token logits of some tokens of a batch; needs embedding and head on this stage.
+  void logits(const Exec& exec, const Batch& batch, const ModelLogits& args) const;
+
+  /// Balance without auxiliary loss: once a step, after state().totals was summed over the
+  /// data-parallel ranks. `skip` (i32 [1], optional): non-zero when the optimizer step was skipped.
+  void update_router_bias(const Exec& exec, const ConstTensorView& skip) const;
+
+  // parts, for generation
+  [[nodiscard]] const std::vector<Block>& blocks() const { return blocks_; }
+  [[nodiscard]] const Embedding& embedding() const { return embedding_; }
+  [[nodiscard]] const RmsNorm& final_norm() const { return final_norm_; }
+  [[nodiscard]] const LmHead& head() const { return head_; }
+  [[nodiscard]] DType elem_dtype() const { return elem_; }
+
+ private:
+  /// Gradient of the last block's output: loss, head and final norm.
+  void head_backward(const Exec& exec, const Pass& pass, const TensorView& dx_TD,
+                     const ConstTensorView& x_TD, ops::Accumulate accumulate) const;
+
+  ModelConfig config_;
+  StageRange range_;
+  DType elem_;
+  ModelState state_;
+  std::vector<Block> blocks_;
+  Embedding embedding_;
+  RmsNorm final_norm_;
+  LmHead head_;
+};
+
+}  // namespace shoal::nn

@@ -1,0 +1,32 @@
+#pragma once
+#include "shoal/nn/batch.hpp"
+
+namespace shoal::nn {
+
+/// What a module keeps from forward to backward. none recomputed: everything that backward reads.
+/// selective: cheap tensors are recomputed (norm outputs, rotated queries and keys, SwiGLU outputs,
+/// gathered rows). full: only the module's input is kept.
+enum class Recompute { none, selective, full };
+
+/// What a run over the layers is for.
+enum class Purpose {
+  train,      ///< dropout on, routing enters the ledger
+  recompute,  ///< the same values again: dropout on, nothing is counted twice
+  evaluate    ///< no dropout, nothing counted
+};
+
+/// What one pass over a micro-batch carries to every module.
+struct Pass {
+  const Batch& batch;
+  const StepScalars& scalars;
+  Purpose purpose = Purpose::train;
+  [[nodiscard]] bool dropout() const { return purpose != Purpose::evaluate; }
+};
+
+/// `view`, or scratch of that shape where the caller keeps nothing.
+[[nodiscard]] inline TensorView or_scratch(const Exec& exec, const TensorView& view, Shape shape,
+                                           DType dtype) {
+  return view.absent() ? scratch(exec, shape, dtype) : view;
+}
+
+}  // namespace shoal::nn

@@ -1,0 +1,53 @@
+#pragma once
+#include "shoal/nn/linear.hpp"
+#include "shoal/nn/model_config.hpp"
+#include "shoal/nn/model_state.hpp"
+#include "shoal/nn/pass.hpp"
+#include "shoal/ops/router.hpp"
+
+namespace shoal::nn {
+
+struct RouterSaved {
+  TensorView logits_TE, score_TE;  ///< f32
+  TensorView index_TK;             ///< i32
+  TensorView weight_TK;            ///< f32
+  TensorView count_SE;             ///< i32: of each group of the balance statistics
+};
+struct RouterDelta {
+  TensorView dlogits_TE;  ///< f32
+};
+
+/// Chooses the experts of each token, in fp32 whatever the precision, and injects the balance
+/// gradients (aux and z loss) in its backward.
+class Router {
+ public:
+  Router(const ModelConfig& config, const Weight& weight, const TensorView& bias_E);
+
+  [[nodiscard]] RouterSaved reserve(const Store& store, const Batch& batch) const;
+  [[nodiscard]] RouterDelta reserve_delta(const Store& store, std::int64_t tokens) const;
+  [[nodiscard]] std::int64_t experts() const { return weight_.outputs(); }
+  [[nodiscard]] std::int64_t slots() const { return slots_; }
+
+  void forward(const Exec& exec, const ConstTensorView& x_TD, const RouterSaved& saved) const;
+  /// Balance statistics of the routing in `saved`; with a ledger they are added to it.
+  void statistics(const Exec& exec, const RouterSaved& saved, const RouterLedger* ledger) const;
+  /// Gradients of the logits, then dx (elem) = dlogits W.
+  struct BackwardInput {
+    TensorView dx_TD;  ///< out elem
+    ConstTensorView dweight_TK;
+  };
+  void backward_input(const Exec& exec, const Pass& pass, const BackwardInput& args,
+                      const RouterSaved& saved, const RouterDelta& delta) const;
+  void backward_weight(const Exec& exec, const ConstTensorView& x_TD, const RouterDelta& delta,
+                       ops::Accumulate accumulate) const;
+
+ private:
+  Linear weight_;
+  TensorView bias_E_;
+  ops::RouterScore score_;
+  std::int64_t slots_;
+  bool normalise_, per_sequence_, aux_, z_;
+  float scaling_;
+};
+
+}  // namespace shoal::nn

@@ -1,0 +1,88 @@
+#pragma once
+#include "shoal/tensor/view.hpp"
+
+namespace shoal::nn {
+
+/// Where the rows of one MoE layer and micro-batch went; the caller owns it from dispatch to the
+/// end of backward.
+struct DispatchPlan {
+  TensorView count_E;         ///< i32: rows this rank's tokens sent to each expert
+  TensorView row_of_slot_TK;  ///< i32: row of slot (t, k), -1 when dropped
+  TensorView slot_of_row_R;   ///< i32: its inverse
+  TensorView offset_E1;       ///< i32: first row of each expert that lives here
+  /// i32 [1]: rows in use, on the device.
+  [[nodiscard]] TensorView rows_limit() const { return offset_E1.rows(offset_E1.dim(0) - 1, 1); }
+};
+
+struct DispatchCombine {
+  TensorView y_TD;            ///< out elem
+  ConstTensorView rows_RD;    ///< elem
+  ConstTensorView weight_TK;  ///< f32
+  ConstTensorView add_TD;     ///< elem, optional
+};
+
+struct DispatchCombineBackward {
+  TensorView drows_RD;    ///< out elem
+  TensorView dweight_TK;  ///< out f32
+  ConstTensorView dy_TD;
+  ConstTensorView rows_RD;  ///< elem, what combine() read
+  ConstTensorView weight_TK;
+};
+
+struct DispatchBackward {
+  TensorView dx_TD;  ///< out elem; not the same memory as add_TD
+  ConstTensorView drows_RD;
+  ConstTensorView add_TD;  ///< elem, optional: added to dx
+};
+
+/// Brings tokens to the experts that they chose and results back. The seam of expert parallelism:
+/// the local one permutes rows, the one of `parallel` exchanges them between ranks.
+class TokenDispatcher {
+ public:
+  virtual ~TokenDispatcher() = default;
+  /// Most rows that can arrive here for `tokens` tokens with `slots` experts each.
+  [[nodiscard]] virtual std::int64_t max_rows(std::int64_t tokens, std::int64_t slots) const = 0;
+  /// Memory of a plan from `store`.
+  [[nodiscard]] virtual DispatchPlan reserve(const Store& store, std::int64_t tokens,
+                                             std::int64_t slots) const = 0;
+  virtual void plan(const Exec& exec, const DispatchPlan& plan,
+                    const ConstTensorView& index_TK) = 0;
+  /// rows = x of the tokens sent here, sorted by expert; rows beyond rows_limit() are left alone.
+  virtual void dispatch(const Exec& exec, const TensorView& rows_RD, const ConstTensorView& x_TD,
+                        const DispatchPlan& plan) = 0;
+  /// y_t = add_t + sum_k weight_tk * row of slot (t, k).
+  virtual void combine(const Exec& exec, const DispatchCombine& args, const DispatchPlan& plan) = 0;
+  virtual void combine_backward(const Exec& exec, const DispatchCombineBackward& args,
+                                const DispatchPlan& plan) = 0;
+  /// dx_t = add_t + sum_k drows of slot (t, k).
+  virtual void dispatch_backward(const Exec& exec, const DispatchBackward& args,
+                                 const DispatchPlan& plan) = 0;
+};
+
+/// All experts live here.
+class LocalDispatcher final : public TokenDispatcher {
+ public:
+  /// `capacity_factor` 0: dropless; otherwise an expert takes at most
+  /// ceil(factor * tokens * slots / experts) rows, the first in token order.
+  explicit LocalDispatcher(std::int64_t experts, double capacity_factor = 0.0)
+      : experts_{experts}, capacity_factor_{capacity_factor} {}
+  [[nodiscard]] std::int64_t max_rows(std::int64_t tokens, std::int64_t slots) const override {
+    return tokens * slots;
+  }
+  [[nodiscard]] DispatchPlan reserve(const Store& store, std::int64_t tokens,
+                                     std::int64_t slots) const override;
+  void plan(const Exec& exec, const DispatchPlan& plan, const ConstTensorView& index_TK) override;
+  void dispatch(const Exec& exec, const TensorView& rows_RD, const ConstTensorView& x_TD,
+                const DispatchPlan& plan) override;
+  void combine(const Exec& exec, const DispatchCombine& args, const DispatchPlan& plan) override;
+  void combine_backward(const Exec& exec, const DispatchCombineBackward& args,
+                        const DispatchPlan& plan) override;
+  void dispatch_backward(const Exec& exec, const DispatchBackward& args,
+                         const DispatchPlan& plan) override;
+
+ private:
+  std::int64_t experts_;
+  double capacity_factor_;
+};
+
+}  // namespace shoal::nn
