@@ -1,0 +1,25 @@
+#include "ops/attention_scratch.hpp"
+
+#include <omp.h>
+
+#include "ops/attention_cpu.hpp"
+
+namespace shoal::ops {
+
+AttentionScratch attention_forward_scratch(const Exec& exec, const AttentionForward& a) {
+  if (exec.on_gpu()) return {};
+  return {omp_get_max_threads(), cpu::ForwardTile::floats(a.q.head_dim)};
+}
+
+AttentionScratch attention_cached_scratch(const Exec& exec, const AttentionCached& a) {
+  if (exec.on_gpu()) return {};
+  return {omp_get_max_threads(), cpu::ForwardTile::floats(a.q.head_dim)};
+}
+
+AttentionScratch attention_backward_scratch(const Exec& exec, const AttentionBackward& a) {
+  const std::int64_t tokens = a.q.rows.dim(0);
+  if (exec.on_gpu()) return {1, a.q.heads * tokens};  // <dout, out> of each query
+  return {omp_get_max_threads(), cpu::BackwardTile::floats(a.q.head_dim, tokens)};
+}
+
+}  // namespace shoal::ops

@@ -1,0 +1,71 @@
+#include "shoal/ops/head_gate.hpp"
+
+#include "ops/head_gate_detail.hpp"
+
+namespace shoal::ops {
+namespace {
+
+void expect_view(const ConstTensorView& view, const Shape& shape, DType dtype,
+                 std::string_view what, Where at = Where::current()) {
+  expect_shape(view, shape, what, at);
+  expect_dtype(view, dtype, what, at);
+}
+
+}  // namespace
+
+void head_gate_forward(const Exec& exec, const HeadGateForward& a) {
+  const std::int64_t T = a.x_TD.dim(0), D = a.x_TD.dim(1);
+  expect_shape(a.x_TD, {T, D}, "x");
+  expect_floating(a.x_TD, "x");
+  expect_view(a.w_D, {D}, DType::f32, "w");
+  expect_view(a.scalars, {2}, DType::f32, "scalars");
+  expect_view(a.doc_start_T, {T}, DType::i32, "doc_start");
+  expect_view(a.gate_T, {T}, DType::f32, "gate");
+  expect_view(a.active_groups_T, {T}, DType::i32, "active_groups");
+  expect_view(a.score_T, {T}, DType::f32, "score");
+  expect(a.groups >= 1 && a.block >= 1 && a.max_position >= 1,
+         "head_gate: groups, block and max_position must be positive");
+  if (exec.is_dry()) {
+    const ScratchScope scope{exec};
+    (void)scratch(exec, {T}, DType::f32);  // sums of the blocks
+    return;
+  }
+  if (T == 0) return;
+  if constexpr (kHasCuda) {
+    if (exec.on_gpu()) return cuda::head_gate_forward(exec, a);
+  }
+  cpu::head_gate_forward(exec, a);
+}
+
+void head_gate_backward(const Exec& exec, const HeadGateBackward& a) {
+  const std::int64_t T = a.dx_TD.dim(0), D = a.dx_TD.dim(1), C = a.out_TC.dim(1);
+  expect_view(a.dx_TD, {T, D}, a.x_TD.dtype(), "dx");
+  expect_shape(a.x_TD, {T, D}, "x");
+  expect_floating(a.x_TD, "x");
+  expect_view(a.dout_TC, {T, C}, a.x_TD.dtype(), "dout");
+  expect_view(a.out_TC, {T, C}, a.x_TD.dtype(), "out");
+  expect_view(a.dw_D, {D}, DType::f32, "dw");
+  expect_view(a.w_D, {D}, DType::f32, "w");
+  expect_view(a.dscalars, {2}, DType::f32, "dscalars");
+  expect_view(a.scalars, {2}, DType::f32, "scalars");
+  expect_view(a.gate_T, {T}, DType::f32, "gate");
+  expect_view(a.active_groups_T, {T}, DType::i32, "active_groups");
+  expect_view(a.doc_start_T, {T}, DType::i32, "doc_start");
+  if (!a.budget_scale.absent()) expect_view(a.budget_scale, {1}, DType::f32, "budget_scale");
+  expect(a.groups >= 1 && a.block >= 1 && a.max_position >= 1,
+         "head_gate: groups, block and max_position must be positive");
+  expect(a.sequence >= 1 && T % a.sequence == 0, "head_gate: tokens must divide into sequences");
+  expect(a.heads % a.groups == 0 && C % a.heads == 0,
+         "head_gate: groups must divide heads, and heads the output's columns");
+  if (exec.is_dry()) {
+    const ScratchScope scope{exec};
+    (void)head_gate_scratch(exec, a);
+    return;
+  }
+  if constexpr (kHasCuda) {
+    if (exec.on_gpu()) return cuda::head_gate_backward(exec, a);
+  }
+  cpu::head_gate_backward(exec, a);
+}
+
+}  // namespace shoal::ops

@@ -1,0 +1,174 @@
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <type_traits>
+
+#include "ops/optimizer_detail.hpp"
+
+namespace shoal::ops::cpu {
+namespace {
+
+/// fp32 master values behind a working weight of type Elem.
+template <class Elem>
+struct Master;
+template <>
+struct Master<float> {
+  float* value;
+  explicit Master(const OptimizerUpdate& a) : value{a.value.data<float>()} {}
+  [[nodiscard]] float load(std::int64_t i) const { return value[i]; }
+  void store(std::int64_t i, float p) const { value[i] = p; }
+};
+template <>
+struct Master<Half> {
+  Half* value;
+  float* master;
+  explicit Master(const OptimizerUpdate& a)
+      : value{a.value.data<Half>()}, master{a.master.data<float>()} {}
+  [[nodiscard]] float load(std::int64_t i) const { return master[i]; }
+  void store(std::int64_t i, float p) const {
+    master[i] = p;
+    value[i] = from_float<Half>(p);
+  }
+};
+template <>
+struct Master<Bf16> {
+  Bf16* value;
+  std::uint16_t* low;
+  explicit Master(const OptimizerUpdate& a)
+      : value{a.value.data<Bf16>()}, low{a.low.data<std::uint16_t>()} {}
+  [[nodiscard]] float load(std::int64_t i) const {
+    return std::bit_cast<float>(join_bits({value[i].bits, low[i]}));
+  }
+  void store(std::int64_t i, float p) const {
+    const SplitBits s = split_bits(std::bit_cast<std::uint32_t>(p));
+    value[i] = {s.high};
+    low[i] = s.low;
+  }
+};
+
+template <class Moment>
+Moment round_moment(float x, std::uint32_t random16) {
+  if constexpr (std::is_same_v<Moment, float>) {
+    return x;
+  } else {
+    return {round_stochastic(std::bit_cast<std::uint32_t>(x), random16)};
+  }
+}
+
+template <OptimizerKind kKind, class Elem, class Moment>
+void update(const OptimizerUpdate& a, const StepState& state) {
+  const UpdateScalars s = with_state(update_scalars(a), state);
+  const Master<Elem> master{a};
+  const float* grad = a.grad.data<float>();
+  Moment* m = uses_m(kKind) ? a.m.data<Moment>() : nullptr;
+  float* v = uses_v(kKind) ? a.v.data<float>() : nullptr;
+  Moment* u = uses_u(kKind) ? a.u.data<Moment>() : nullptr;
+  const std::int64_t N = a.value.elements();
+#pragma omp parallel for simd schedule(static)
+  for (std::int64_t i = 0; i < N; ++i) {
+    UpdateElement<float> x{master.load(i), 0.0F, 0.0F, 0.0F};
+    if constexpr (uses_m(kKind)) x.m = to_float(m[i]);
+    if constexpr (uses_v(kKind)) x.v = v[i];
+    if constexpr (uses_u(kKind)) x.u = to_float(u[i]);
+    x = update_element<kKind>(s, x, grad[i]);
+    std::uint32_t random = 0;
+    if constexpr (!std::is_same_v<Moment, float>) {
+      random = rounding_bits(rounding_block(state.step_seed, a.first + i), a.first + i);
+    }
+    master.store(i, x.p);
+    if constexpr (uses_m(kKind)) m[i] = round_moment<Moment>(x.m, random & 0xFFFFU);
+    if constexpr (uses_v(kKind)) v[i] = x.v;
+    if constexpr (uses_u(kKind)) u[i] = round_moment<Moment>(x.u, random >> 16);
+  }
+}
+
+template <class Elem, class Moment>
+void update_of_kind(const OptimizerUpdate& a, const StepState& state) {
+  switch (update_kind(a.kind, a.nu)) {
+    case OptimizerKind::amf:
+      return update<OptimizerKind::amf, Elem, Moment>(a, state);
+    case OptimizerKind::amf_classic:
+      return update<OptimizerKind::amf_classic, Elem, Moment>(a, state);
+    case OptimizerKind::amf_nesterov:
+      return update<OptimizerKind::amf_nesterov, Elem, Moment>(a, state);
+    case OptimizerKind::adamw:
+      return update<OptimizerKind::adamw, Elem, Moment>(a, state);
+    case OptimizerKind::sgd:
+      return update<OptimizerKind::sgd, Elem, Moment>(a, state);
+  }
+}
+
+}  // namespace
+
+void square_sum(const Exec& exec, const TensorView& out, const ConstTensorView& x,
+                Accumulate accumulate) {
+  const ScratchScope scope{exec};
+  double* parts = square_parts(exec).data<double>();
+  const float* values = x.data<float>();
+  const std::int64_t N = x.elements(), width = ceil_div(N, kSquareParts);
+#pragma omp parallel for schedule(static)
+  for (std::int64_t part = 0; part < kSquareParts; ++part) {
+    const std::int64_t end = std::min(N, (part + 1) * width);
+    double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t i = part * width; i < end; ++i) sum += double{values[i]} * values[i];
+    parts[part] = sum;
+  }
+  double total = accumulate == Accumulate::add ? out.data<double>()[0] : 0.0;
+  for (std::int64_t part = 0; part < kSquareParts; ++part) total += parts[part];
+  out.data<double>()[0] = total;
+}
+
+void step_decide(const Exec&, const StepDecide& a) {
+  auto* state = reinterpret_cast<StepState*>(a.state.data<std::uint8_t>());
+  const DecideScalars settings{.max_norm = a.max_norm,
+                               .beta1 = a.beta1,
+                               .beta2 = a.beta2,
+                               .dynamic_loss_scale = a.dynamic_loss_scale,
+                               .growth_interval = a.growth_interval};
+  *state = decide(*state, settings, a.square_sum.data<double>()[0]);
+}
+
+void optimizer_update(const Exec&, const OptimizerUpdate& a) {
+  const auto& state = *reinterpret_cast<const StepState*>(a.state.data<std::uint8_t>());
+  if (state.skip != 0) return;
+  const OptimizerKind kind = update_kind(a.kind, a.nu);
+  const DType moments = uses_m(kind) ? a.m.dtype() : a.u.dtype();
+  with_elem(a.value.dtype(), [&](auto elem) {
+    using Elem = decltype(elem);
+    moments == DType::f32 ? update_of_kind<Elem, float>(a, state)
+                          : update_of_kind<Elem, Bf16>(a, state);
+  });
+}
+
+void split_master(const Exec&, const MasterSplit& a) {
+  const float* master = a.master.data<float>();
+  with_elem(a.value.dtype(), [&](auto elem) {
+    using Elem = decltype(elem);
+    Elem* value = a.value.data<Elem>();
+    for (std::int64_t i = 0; i < a.value.elements(); ++i) {
+      if constexpr (std::is_same_v<Elem, Bf16>) {
+        const SplitBits s = split_bits(std::bit_cast<std::uint32_t>(master[i]));
+        value[i] = {s.high};
+        a.low.data<std::uint16_t>()[i] = s.low;
+      } else {
+        value[i] = from_float<Elem>(master[i]);
+      }
+    }
+  });
+}
+
+void join_master(const Exec&, const MasterSplit& a) {
+  float* master = a.master.data<float>();
+  if (a.value.dtype() == DType::f32) {
+    std::copy_n(a.value.data<float>(), a.value.elements(), master);
+  } else if (a.value.dtype() == DType::bf16) {
+    const Bf16* value = a.value.data<Bf16>();
+    const std::uint16_t* low = a.low.data<std::uint16_t>();
+    for (std::int64_t i = 0; i < a.value.elements(); ++i) {
+      master[i] = std::bit_cast<float>(join_bits({value[i].bits, low[i]}));
+    }
+  }
+}
+
+}  // namespace shoal::ops::cpu
