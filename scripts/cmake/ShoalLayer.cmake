@@ -4,6 +4,7 @@
 function(shoal_layer name)
   cmake_parse_arguments(L "" "" "USES;PRIVATE;PUBLIC" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/main\\.cpp$")  # of the program, not of its library
   if(SHOAL_HAS_CUDA)
     file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cu)
     list(APPEND sources ${kernels})

@@ -21,9 +21,17 @@ Sink& sink() {
 
 }  // namespace
 
-void set_sink(Sink next) { sink() = next ? std::move(next) : Sink{print}; }
-void info(std::string_view text) { sink()(Level::info, text); }
-void warning(std::string_view text) { sink()(Level::warning, text); }
-void error(std::string_view text) { sink()(Level::error, text); }
+void set_sink(Sink next) {
+  sink() = next ? std::move(next) : Sink{print};
+}
+void info(std::string_view text) {
+  sink()(Level::info, text);
+}
+void warning(std::string_view text) {
+  sink()(Level::warning, text);
+}
+void error(std::string_view text) {
+  sink()(Level::error, text);
+}
 
 }  // namespace shoal::log

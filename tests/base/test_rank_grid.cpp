@@ -21,14 +21,16 @@ TEST(RankGrid, ColorJoinsExactlyThePeersAlongAnAxis) {
   const RankGrid grid{{{"pp", 2}, {"dp", 3}, {"tp", 2}}};
   for (int a = 0; a < grid.size(); ++a) {
     for (int b = 0; b < grid.size(); ++b) {
-      const bool peers = grid.coord(a, "pp") == grid.coord(b, "pp") &&
-                         grid.coord(a, "tp") == grid.coord(b, "tp");
+      const bool peers =
+          grid.coord(a, "pp") == grid.coord(b, "pp") && grid.coord(a, "tp") == grid.coord(b, "tp");
       EXPECT_EQ(grid.color(a, "dp") == grid.color(b, "dp"), peers) << a << " " << b;
     }
   }
 }
 
-TEST(RankGrid, RefusesAnEmptyAxis) { EXPECT_THROW(RankGrid({{"dp", 0}}), InputError); }
+TEST(RankGrid, RefusesAnEmptyAxis) {
+  EXPECT_THROW(RankGrid({{"dp", 0}}), InputError);
+}
 
 }  // namespace
 }  // namespace shoal

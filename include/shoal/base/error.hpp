@@ -23,7 +23,8 @@ struct InputError : Error {
 
 /// Always-on invariant: throws Error with the caller's position when `condition` is false.
 inline void expect(bool condition, std::string_view text, Where at = Where::current()) {
-  if (!condition) [[unlikely]] fail("invariant", text, at);
+  if (!condition) [[unlikely]]
+    fail("invariant", text, at);
 }
 
 /// Throws InputError when `condition` is false. Use for everything that a user can get wrong.
