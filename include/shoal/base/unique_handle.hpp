@@ -21,6 +21,8 @@ class UniqueHandle {
     if (raw_ != Traits::null()) Traits::close(raw_);
   }
   [[nodiscard]] Raw get() const noexcept { return raw_; }
+  /// Gives up ownership: for a close whose result must be checked.
+  [[nodiscard]] Raw release() noexcept { return std::exchange(raw_, Traits::null()); }
   [[nodiscard]] explicit operator bool() const noexcept { return raw_ != Traits::null(); }
 
  private:
