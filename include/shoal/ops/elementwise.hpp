@@ -39,12 +39,14 @@ struct Dropout {
 };
 void dropout(const Exec& exec, const Dropout& args);
 
+/// `part_P` of sum: scratch for its two stages.
 namespace cpu {
 void cast(const Exec& exec, const TensorView& to, const ConstTensorView& from);
 void add(const Exec& exec, const TensorView& y, const ConstTensorView& a, const ConstTensorView& b);
 void axpy(const Exec& exec, const TensorView& y, const ConstTensorView& x, float a);
 void fill(const Exec& exec, const TensorView& y, float value);
-void sum(const Exec& exec, const TensorView& out, const ConstTensorView& x);
+void sum(const Exec& exec, const TensorView& out, const ConstTensorView& x,
+         const TensorView& part_P);
 void fill_normal(const Exec& exec, const FillNormal& args);
 void dropout(const Exec& exec, const Dropout& args);
 }  // namespace cpu
@@ -53,7 +55,8 @@ void cast(const Exec& exec, const TensorView& to, const ConstTensorView& from);
 void add(const Exec& exec, const TensorView& y, const ConstTensorView& a, const ConstTensorView& b);
 void axpy(const Exec& exec, const TensorView& y, const ConstTensorView& x, float a);
 void fill(const Exec& exec, const TensorView& y, float value);
-void sum(const Exec& exec, const TensorView& out, const ConstTensorView& x);
+void sum(const Exec& exec, const TensorView& out, const ConstTensorView& x,
+         const TensorView& part_P);
 void fill_normal(const Exec& exec, const FillNormal& args);
 void dropout(const Exec& exec, const Dropout& args);
 }  // namespace cuda

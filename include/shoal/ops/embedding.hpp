@@ -23,8 +23,10 @@ namespace cpu {
 void embedding_forward(const Exec& exec, const EmbeddingForward& args);
 void embedding_backward(const Exec& exec, const EmbeddingBackward& args);
 }  // namespace cpu
+/// `sort_scratch`: u8, to sort the tokens by id.
 namespace cuda {
 void embedding_forward(const Exec& exec, const EmbeddingForward& args);
-void embedding_backward(const Exec& exec, const EmbeddingBackward& args);
+void embedding_backward(const Exec& exec, const EmbeddingBackward& args,
+                        const TensorView& sort_scratch);
 }  // namespace cuda
 }  // namespace shoal::ops

@@ -45,14 +45,17 @@ struct QkNormRopeBackwardWeight {
 };
 void qk_norm_rope_backward_weight(const Exec& exec, const QkNormRopeBackwardWeight& args);
 
+/// `part_q_Pd`, `part_k_Pd`: scratch for the two-stage sums over tokens.
 namespace cpu {
 void qk_norm_rope_forward(const Exec& exec, const QkNormRopeForward& args);
 void qk_norm_rope_backward_input(const Exec& exec, const QkNormRopeBackwardInput& args);
-void qk_norm_rope_backward_weight(const Exec& exec, const QkNormRopeBackwardWeight& args);
+void qk_norm_rope_backward_weight(const Exec& exec, const QkNormRopeBackwardWeight& args,
+                                  const TensorView& part_q_Pd, const TensorView& part_k_Pd);
 }  // namespace cpu
 namespace cuda {
 void qk_norm_rope_forward(const Exec& exec, const QkNormRopeForward& args);
 void qk_norm_rope_backward_input(const Exec& exec, const QkNormRopeBackwardInput& args);
-void qk_norm_rope_backward_weight(const Exec& exec, const QkNormRopeBackwardWeight& args);
+void qk_norm_rope_backward_weight(const Exec& exec, const QkNormRopeBackwardWeight& args,
+                                  const TensorView& part_q_Pd, const TensorView& part_k_Pd);
 }  // namespace cuda
 }  // namespace shoal::ops

@@ -35,14 +35,17 @@ struct RmsNormBackwardWeight {
 };
 void rmsnorm_backward_weight(const Exec& exec, const RmsNormBackwardWeight& args);
 
+/// `part_PD`: scratch for the two-stage sum over tokens.
 namespace cpu {
 void rmsnorm_forward(const Exec& exec, const RmsNormForward& args);
 void rmsnorm_backward_input(const Exec& exec, const RmsNormBackwardInput& args);
-void rmsnorm_backward_weight(const Exec& exec, const RmsNormBackwardWeight& args);
+void rmsnorm_backward_weight(const Exec& exec, const RmsNormBackwardWeight& args,
+                             const TensorView& part_PD);
 }  // namespace cpu
 namespace cuda {
 void rmsnorm_forward(const Exec& exec, const RmsNormForward& args);
 void rmsnorm_backward_input(const Exec& exec, const RmsNormBackwardInput& args);
-void rmsnorm_backward_weight(const Exec& exec, const RmsNormBackwardWeight& args);
+void rmsnorm_backward_weight(const Exec& exec, const RmsNormBackwardWeight& args,
+                             const TensorView& part_PD);
 }  // namespace cuda
 }  // namespace shoal::ops

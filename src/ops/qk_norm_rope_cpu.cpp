@@ -1,0 +1,173 @@
+#include <cmath>
+
+#include "ops/cpu_math.hpp"
+#include "ops/partials.hpp"
+#include "shoal/ops/qk_norm_rope.hpp"
+
+namespace shoal::ops::cpu {
+namespace {
+
+/// Angles of one token: half = d/2 cosines and sines.
+struct Angles {
+  const float* cos;
+  const float* sin;
+  std::int64_t half;
+};
+
+template <class Args>
+Angles angles_of(const Args& a, std::int64_t t) {
+  const std::int64_t half = a.layout.head_dim / 2;
+  const std::int64_t row = a.position_T.template data<std::int32_t>()[t] * half;
+  return {a.cos_PC.template data<float>() + row, a.sin_PC.template data<float>() + row, half};
+}
+
+/// y = rotation of (x * rstd * w); w may be null: all ones.
+template <class Elem>
+void rotate(Elem* y, const Elem* x, const Elem* w, float rstd, const Angles& r) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < r.half; ++i) {
+    const std::int64_t j = i + r.half;
+    const float wa = w == nullptr ? 1.0F : to_float(w[i]);
+    const float wb = w == nullptr ? 1.0F : to_float(w[j]);
+    const float a = to_float(x[i]) * rstd * wa;
+    const float b = to_float(x[j]) * rstd * wb;
+    y[i] = from_float<Elem>(a * r.cos[i] - b * r.sin[i]);
+    y[j] = from_float<Elem>(b * r.cos[i] + a * r.sin[i]);
+  }
+}
+
+/// Gradient before the rotation: the inverse rotation of dy, at element i of each half.
+struct Pair {
+  float a, b;
+};
+template <class Elem>
+Pair unrotated(const Elem* dy, std::int64_t i, const Angles& r) {
+  const float da = to_float(dy[i]);
+  const float db = to_float(dy[i + r.half]);
+  return {da * r.cos[i] + db * r.sin[i], db * r.cos[i] - da * r.sin[i]};
+}
+
+template <class Elem>
+void forward(const QkNormRopeForward& a) {
+  const std::int64_t T = a.position_T.dim(0);
+  const std::int64_t d = a.layout.head_dim;
+  const std::int64_t J = a.layout.heads + a.layout.groups;
+  float* rstd_TJ = optional_data<float>(a.rstd_TJ);
+#pragma omp parallel for if (T * J * d > kParallelWork)
+  for (std::int64_t t = 0; t < T; ++t) {
+    const Angles angles = angles_of(a, t);
+    for (std::int64_t j = 0; j < J; ++j) {
+      const Elem* x_d = a.qkv_TC.data<Elem>() + t * a.layout.qkv_columns() + j * d;
+      Elem* y_d = a.qk_TC.data<Elem>() + t * a.layout.qk_columns() + j * d;
+      const Elem* w_d = optional_data<Elem>(j < a.layout.heads ? a.q_weight_d : a.k_weight_d);
+      float rstd = 1.0F;
+      if (w_d != nullptr) {
+        float sum = 0.0F;
+#pragma omp simd reduction(+ : sum)
+        for (std::int64_t i = 0; i < d; ++i) sum += to_float(x_d[i]) * to_float(x_d[i]);
+        rstd = 1.0F / std::sqrt(sum / static_cast<float>(d) + a.eps);
+        rstd_TJ[t * J + j] = rstd;
+      }
+      rotate(y_d, x_d, w_d, rstd, angles);
+    }
+  }
+}
+
+/// One head of the backward pass; w null: rotation only.
+template <class Elem>
+void head_gradient(Elem* dx, const Elem* dy, const Elem* x, const Elem* w, float rstd,
+                   const Angles& r) {
+  if (w == nullptr) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < r.half; ++i) {
+      const Pair g = unrotated(dy, i, r);
+      dx[i] = from_float<Elem>(g.a);
+      dx[i + r.half] = from_float<Elem>(g.b);
+    }
+    return;
+  }
+  float dot = 0.0F;
+#pragma omp simd reduction(+ : dot)
+  for (std::int64_t i = 0; i < r.half; ++i) {
+    const Pair g = unrotated(dy, i, r);
+    dot += g.a * to_float(w[i]) * to_float(x[i]);
+    dot += g.b * to_float(w[i + r.half]) * to_float(x[i + r.half]);
+  }
+  const float along = dot * rstd * rstd / static_cast<float>(2 * r.half);
+#pragma omp simd
+  for (std::int64_t i = 0; i < r.half; ++i) {
+    const std::int64_t j = i + r.half;
+    const Pair g = unrotated(dy, i, r);
+    dx[i] = from_float<Elem>(rstd * (g.a * to_float(w[i]) - to_float(x[i]) * along));
+    dx[j] = from_float<Elem>(rstd * (g.b * to_float(w[j]) - to_float(x[j]) * along));
+  }
+}
+
+template <class Elem>
+void backward_input(const QkNormRopeBackwardInput& a) {
+  const std::int64_t T = a.position_T.dim(0);
+  const std::int64_t d = a.layout.head_dim;
+  const std::int64_t J = a.layout.heads + a.layout.groups;
+  const float* rstd_TJ = optional_data<float>(a.rstd_TJ);
+#pragma omp parallel for if (T * J * d > kParallelWork)
+  for (std::int64_t t = 0; t < T; ++t) {
+    const Angles angles = angles_of(a, t);
+    for (std::int64_t j = 0; j < J; ++j) {
+      const std::int64_t at = t * a.layout.qkv_columns() + j * d;
+      const Elem* dy_d = a.dqk_TC.data<Elem>() + t * a.layout.qk_columns() + j * d;
+      const Elem* w_d = optional_data<Elem>(j < a.layout.heads ? a.q_weight_d : a.k_weight_d);
+      const float rstd = rstd_TJ == nullptr ? 1.0F : rstd_TJ[t * J + j];
+      head_gradient(a.dqkv_TC.data<Elem>() + at, dy_d, a.qkv_TC.data<Elem>() + at, w_d, rstd,
+                    angles);
+    }
+  }
+}
+
+template <class Elem>
+void backward_weight(const QkNormRopeBackwardWeight& a, const TensorView& part_q_Pd,
+                     const TensorView& part_k_Pd) {
+  const std::int64_t T = a.position_T.dim(0);
+  const std::int64_t d = a.layout.head_dim;
+  const std::int64_t J = a.layout.heads + a.layout.groups;
+  const std::int64_t size = part_size(T);
+#pragma omp parallel for if (T * J * d > kParallelWork)
+  for (std::int64_t p = 0; p < part_q_Pd.dim(0); ++p) {
+    float* part_q_d = part_q_Pd.data<float>() + p * d;
+    float* part_k_d = part_k_Pd.data<float>() + p * d;
+    std::fill_n(part_q_d, d, 0.0F);
+    std::fill_n(part_k_d, d, 0.0F);
+    for (std::int64_t t = p * size; t < std::min(T, (p + 1) * size); ++t) {
+      const Angles angles = angles_of(a, t);
+      for (std::int64_t j = 0; j < J; ++j) {
+        const Elem* x_d = a.qkv_TC.data<Elem>() + t * a.layout.qkv_columns() + j * d;
+        const Elem* dy_d = a.dqk_TC.data<Elem>() + t * a.layout.qk_columns() + j * d;
+        const float rstd = a.rstd_TJ.data<float>()[t * J + j];
+        float* part_d = j < a.layout.heads ? part_q_d : part_k_d;
+#pragma omp simd
+        for (std::int64_t i = 0; i < d / 2; ++i) {
+          const Pair g = unrotated(dy_d, i, angles);
+          part_d[i] += g.a * to_float(x_d[i]) * rstd;
+          part_d[i + d / 2] += g.b * to_float(x_d[i + d / 2]) * rstd;
+        }
+      }
+    }
+  }
+  sum_parts(a.dq_weight_d, part_q_Pd, a.accumulate);
+  sum_parts(a.dk_weight_d, part_k_Pd, a.accumulate);
+}
+
+}  // namespace
+
+void qk_norm_rope_forward(const Exec&, const QkNormRopeForward& a) {
+  with_elem(a.qkv_TC.dtype(), [&](auto elem) { forward<decltype(elem)>(a); });
+}
+void qk_norm_rope_backward_input(const Exec&, const QkNormRopeBackwardInput& a) {
+  with_elem(a.qkv_TC.dtype(), [&](auto elem) { backward_input<decltype(elem)>(a); });
+}
+void qk_norm_rope_backward_weight(const Exec&, const QkNormRopeBackwardWeight& a,
+                                  const TensorView& part_q_Pd, const TensorView& part_k_Pd) {
+  with_elem(a.qkv_TC.dtype(),
+            [&](auto elem) { backward_weight<decltype(elem)>(a, part_q_Pd, part_k_Pd); });
+}
+
+}  // namespace shoal::ops::cpu
