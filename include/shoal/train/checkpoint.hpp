@@ -15,7 +15,7 @@
 /// Checkpoints (DESIGN section 8): step-00001000/ holds rank-00000.h5 (each writer's slices),
 /// index.h5 (every tensor as one virtual dataset of global shape) and manifest.json. In HDF5,
 /// parameter "a.b" is dataset /weights/a.b (f32 master values), its optimizer states are
-/// /optimizer/{m,v,u}/a.b, and /state holds step_state and router_bias.
+/// /optimizer/{m,v,u}/a.b, and /state holds step_state and router biases by name.
 namespace shoal::train {
 
 inline constexpr int kCheckpointVersion = 1;
@@ -72,6 +72,8 @@ class WeightReader {
   void check(const nn::ParameterLayout& layout) const;
 
  private:
+  friend void load_weights(const Exec& exec, const WeightReader& reader,
+                           const nn::ParameterStore& store);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
@@ -79,8 +81,13 @@ class WeightReader {
 /// Fills a store (any precision) with a checkpoint's weights: eval, generate, export, init_from.
 void load_weights(const Exec& exec, const WeightReader& reader, const nn::ParameterStore& store);
 
-/// Router biases by layer, for models that have them: f32 [layers, E] in a checkpoint.
-[[nodiscard]] std::vector<float> read_router_bias(const std::filesystem::path& checkpoint);
+/// A tensor beside the parameters: router biases "layers.N.mlp.gate.e_score_correction_bias".
+struct NamedValues {
+  std::string name;
+  std::vector<float> values;
+};
+/// Router biases of a checkpoint; empty for a model without.
+[[nodiscard]] std::vector<NamedValues> read_router_bias(const std::filesystem::path& checkpoint);
 
 /// A checkpoint that holds weights only, made by import: `values` fills fp32 rows on request.
 struct WeightsToWrite {
@@ -88,7 +95,8 @@ struct WeightsToWrite {
   const nn::ParameterLayout* layout = nullptr;
   nn::ModelConfig model;
   std::string tokenizer_hash;
-  std::vector<float> router_bias;  ///< [layers * E]; empty: none
+  std::string tokenizer_json;            ///< stored beside; empty: none
+  std::vector<NamedValues> router_bias;  ///< empty: none
   std::function<void(const RowWindow&, std::span<float>)> values;
 };
 void write_weights(const WeightsToWrite& args);

@@ -61,6 +61,7 @@ struct RouterRow {
 struct RouterShape {
   std::int64_t layers = 0;
   std::int64_t experts = 0;
+  bool operator==(const RouterShape&) const = default;
 };
 
 /// All rows of a run.
@@ -90,7 +91,7 @@ class MetricsWriter {
   void rebuild();  ///< metrics.h5 holds all rows after this
 
  private:
-  void append(std::uint32_t kind, std::span<const std::byte> payload);
+  void append(std::span<const std::byte> record);
   void keep_up();
 
   Options options_;
