@@ -1,18 +1,9 @@
 #include "shoal/ops/head_gate.hpp"
 
+#include "ops/contract.hpp"
 #include "ops/head_gate_detail.hpp"
 
 namespace shoal::ops {
-namespace {
-
-void expect_view(const ConstTensorView& view, const Shape& shape, DType dtype,
-                 std::string_view what, Where at = Where::current()) {
-  expect_shape(view, shape, what, at);
-  expect_dtype(view, dtype, what, at);
-}
-
-}  // namespace
-
 void head_gate_forward(const Exec& exec, const HeadGateForward& a) {
   const std::int64_t T = a.x_TD.dim(0), D = a.x_TD.dim(1);
   expect_shape(a.x_TD, {T, D}, "x");

@@ -3,19 +3,10 @@
 #include <algorithm>
 #include <limits>
 
+#include "ops/contract.hpp"
 #include "ops/permute_detail.hpp"
 
 namespace shoal::ops {
-namespace {
-
-void expect_view(const ConstTensorView& view, const Shape& shape, DType dtype,
-                 std::string_view what, Where at = Where::current()) {
-  expect_shape(view, shape, what, at);
-  expect_dtype(view, dtype, what, at);
-}
-
-}  // namespace
-
 void route_plan(const Exec& exec, const RoutePlan& a) {
   const std::int64_t T = a.index_TK.dim(0), K = a.index_TK.dim(1), E = a.count_E.dim(0);
   const std::int64_t R = a.slot_of_row_R.dim(0);

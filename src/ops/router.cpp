@@ -1,17 +1,12 @@
 #include "shoal/ops/router.hpp"
 
+#include "ops/contract.hpp"
 #include "ops/router_detail.hpp"
 
 namespace shoal::ops {
 namespace {
 
 constexpr std::int64_t kMaxGpuExperts = 512;  // scores of a token live in one warp's registers
-
-void expect_view(const ConstTensorView& view, const Shape& shape, DType dtype,
-                 std::string_view what, Where at = Where::current()) {
-  expect_shape(view, shape, what, at);
-  expect_dtype(view, dtype, what, at);
-}
 
 void expect_experts(const Exec& exec, std::int64_t experts, std::int64_t chosen) {
   expect(chosen >= 1 && chosen <= experts, "router: experts per token must be in 1..experts");
