@@ -8,12 +8,12 @@ void head_gate_forward(const Exec& exec, const HeadGateForward& a) {
   const std::int64_t T = a.x_TD.dim(0), D = a.x_TD.dim(1);
   expect_shape(a.x_TD, {T, D}, "x");
   expect_floating(a.x_TD, "x");
-  expect_view(a.w_D, {D}, DType::f32, "w");
-  expect_view(a.scalars, {2}, DType::f32, "scalars");
-  expect_view(a.doc_start_T, {T}, DType::i32, "doc_start");
-  expect_view(a.gate_T, {T}, DType::f32, "gate");
-  expect_view(a.active_groups_T, {T}, DType::i32, "active_groups");
-  expect_view(a.score_T, {T}, DType::f32, "score");
+  expect_tensor(a.w_D, {D}, DType::f32, "w");
+  expect_tensor(a.scalars, {2}, DType::f32, "scalars");
+  expect_tensor(a.doc_start_T, {T}, DType::i32, "doc_start");
+  expect_tensor(a.gate_T, {T}, DType::f32, "gate");
+  expect_tensor(a.active_groups_T, {T}, DType::i32, "active_groups");
+  expect_tensor(a.score_T, {T}, DType::f32, "score");
   expect(a.groups >= 1 && a.block >= 1 && a.max_position >= 1,
          "head_gate: groups, block and max_position must be positive");
   if (exec.is_dry()) {
@@ -30,19 +30,19 @@ void head_gate_forward(const Exec& exec, const HeadGateForward& a) {
 
 void head_gate_backward(const Exec& exec, const HeadGateBackward& a) {
   const std::int64_t T = a.dx_TD.dim(0), D = a.dx_TD.dim(1), C = a.out_TC.dim(1);
-  expect_view(a.dx_TD, {T, D}, a.x_TD.dtype(), "dx");
+  expect_tensor(a.dx_TD, {T, D}, a.x_TD.dtype(), "dx");
   expect_shape(a.x_TD, {T, D}, "x");
   expect_floating(a.x_TD, "x");
-  expect_view(a.dout_TC, {T, C}, a.x_TD.dtype(), "dout");
-  expect_view(a.out_TC, {T, C}, a.x_TD.dtype(), "out");
-  expect_view(a.dw_D, {D}, DType::f32, "dw");
-  expect_view(a.w_D, {D}, DType::f32, "w");
-  expect_view(a.dscalars, {2}, DType::f32, "dscalars");
-  expect_view(a.scalars, {2}, DType::f32, "scalars");
-  expect_view(a.gate_T, {T}, DType::f32, "gate");
-  expect_view(a.active_groups_T, {T}, DType::i32, "active_groups");
-  expect_view(a.doc_start_T, {T}, DType::i32, "doc_start");
-  if (!a.budget_scale.absent()) expect_view(a.budget_scale, {1}, DType::f32, "budget_scale");
+  expect_tensor(a.dout_TC, {T, C}, a.x_TD.dtype(), "dout");
+  expect_tensor(a.out_TC, {T, C}, a.x_TD.dtype(), "out");
+  expect_tensor(a.dw_D, {D}, DType::f32, "dw");
+  expect_tensor(a.w_D, {D}, DType::f32, "w");
+  expect_tensor(a.dscalars, {2}, DType::f32, "dscalars");
+  expect_tensor(a.scalars, {2}, DType::f32, "scalars");
+  expect_tensor(a.gate_T, {T}, DType::f32, "gate");
+  expect_tensor(a.active_groups_T, {T}, DType::i32, "active_groups");
+  expect_tensor(a.doc_start_T, {T}, DType::i32, "doc_start");
+  if (!a.budget_scale.absent()) expect_tensor(a.budget_scale, {1}, DType::f32, "budget_scale");
   expect(a.groups >= 1 && a.block >= 1 && a.max_position >= 1,
          "head_gate: groups, block and max_position must be positive");
   expect(a.sequence >= 1 && T % a.sequence == 0, "head_gate: tokens must divide into sequences");

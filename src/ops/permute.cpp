@@ -10,11 +10,11 @@ namespace shoal::ops {
 void route_plan(const Exec& exec, const RoutePlan& a) {
   const std::int64_t T = a.index_TK.dim(0), K = a.index_TK.dim(1), E = a.count_E.dim(0);
   const std::int64_t R = a.slot_of_row_R.dim(0);
-  expect_view(a.index_TK, {T, K}, DType::i32, "index");
-  expect_view(a.count_E, {E}, DType::i32, "count");
-  expect_view(a.offset_E1, {E + 1}, DType::i32, "offset");
-  expect_view(a.row_of_slot_TK, {T, K}, DType::i32, "row_of_slot");
-  expect_view(a.slot_of_row_R, {R}, DType::i32, "slot_of_row");
+  expect_tensor(a.index_TK, {T, K}, DType::i32, "index");
+  expect_tensor(a.count_E, {E}, DType::i32, "count");
+  expect_tensor(a.offset_E1, {E + 1}, DType::i32, "offset");
+  expect_tensor(a.row_of_slot_TK, {T, K}, DType::i32, "row_of_slot");
+  expect_tensor(a.slot_of_row_R, {R}, DType::i32, "slot_of_row");
   expect(E >= 1 && a.capacity >= 0, "route_plan: needs an expert and a capacity >= 0");
   const std::int64_t slots = T * K;
   expect(R >= (a.capacity == 0 ? slots : std::min(slots, E * a.capacity)),
@@ -39,7 +39,7 @@ void gather_rows(const Exec& exec, const GatherRows& a) {
   expect_shape(a.x_TD, {T, D}, "x");
   expect_floating(a.x_TD, "x");
   expect_same_dtype(a.x_TD, a.rows_RD, "rows");
-  expect_view(a.slot_of_row_R, {R}, DType::i32, "slot_of_row");
+  expect_tensor(a.slot_of_row_R, {R}, DType::i32, "slot_of_row");
   expect(a.slots_per_token >= 1, "gather_rows: slots_per_token must be positive");
   if (exec.is_dry() || R == 0 || D == 0) return;
   if constexpr (kHasCuda) {
@@ -54,9 +54,9 @@ void combine_rows(const Exec& exec, const CombineRows& a) {
   expect_floating(a.y_TD, "y");
   expect_shape(a.rows_RD, {a.rows_RD.dim(0), D}, "rows");
   expect_same_dtype(a.y_TD, a.rows_RD, "rows");
-  expect_view(a.row_of_slot_TK, {T, K}, DType::i32, "row_of_slot");
-  if (!a.weight_TK.absent()) expect_view(a.weight_TK, {T, K}, DType::f32, "weight");
-  if (!a.add_TD.absent()) expect_view(a.add_TD, {T, D}, a.y_TD.dtype(), "add");
+  expect_tensor(a.row_of_slot_TK, {T, K}, DType::i32, "row_of_slot");
+  if (!a.weight_TK.absent()) expect_tensor(a.weight_TK, {T, K}, DType::f32, "weight");
+  if (!a.add_TD.absent()) expect_tensor(a.add_TD, {T, D}, a.y_TD.dtype(), "add");
   if (exec.is_dry() || T == 0 || D == 0) return;
   if constexpr (kHasCuda) {
     if (exec.on_gpu()) return cuda::combine_rows(exec, a);
@@ -69,12 +69,12 @@ void combine_rows_backward(const Exec& exec, const CombineRowsBackward& a) {
   const std::int64_t R = a.rows_RD.dim(0);
   expect_shape(a.dy_TD, {T, D}, "dy");
   expect_floating(a.dy_TD, "dy");
-  expect_view(a.rows_RD, {R, D}, a.dy_TD.dtype(), "rows");
-  expect_view(a.drows_RD, {R, D}, a.dy_TD.dtype(), "drows");
-  expect_view(a.row_of_slot_TK, {T, K}, DType::i32, "row_of_slot");
-  expect_view(a.slot_of_row_R, {R}, DType::i32, "slot_of_row");
-  expect_view(a.weight_TK, {T, K}, DType::f32, "weight");
-  expect_view(a.dweight_TK, {T, K}, DType::f32, "dweight");
+  expect_tensor(a.rows_RD, {R, D}, a.dy_TD.dtype(), "rows");
+  expect_tensor(a.drows_RD, {R, D}, a.dy_TD.dtype(), "drows");
+  expect_tensor(a.row_of_slot_TK, {T, K}, DType::i32, "row_of_slot");
+  expect_tensor(a.slot_of_row_R, {R}, DType::i32, "slot_of_row");
+  expect_tensor(a.weight_TK, {T, K}, DType::f32, "weight");
+  expect_tensor(a.dweight_TK, {T, K}, DType::f32, "dweight");
   if (exec.is_dry() || T * K == 0) return;
   if constexpr (kHasCuda) {
     if (exec.on_gpu()) return cuda::combine_rows_backward(exec, a);

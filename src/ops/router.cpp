@@ -17,11 +17,11 @@ void expect_experts(const Exec& exec, std::int64_t experts, std::int64_t chosen)
 
 void router_forward(const Exec& exec, const RouterForward& a) {
   const std::int64_t T = a.logits_TE.dim(0), E = a.logits_TE.dim(1), K = a.index_TK.dim(1);
-  expect_view(a.logits_TE, {T, E}, DType::f32, "logits");
-  expect_view(a.index_TK, {T, K}, DType::i32, "index");
-  expect_view(a.weight_TK, {T, K}, DType::f32, "weight");
-  expect_view(a.score_TE, {T, E}, DType::f32, "score");
-  if (!a.bias_E.absent()) expect_view(a.bias_E, {E}, DType::f32, "bias");
+  expect_tensor(a.logits_TE, {T, E}, DType::f32, "logits");
+  expect_tensor(a.index_TK, {T, K}, DType::i32, "index");
+  expect_tensor(a.weight_TK, {T, K}, DType::f32, "weight");
+  expect_tensor(a.score_TE, {T, E}, DType::f32, "score");
+  if (!a.bias_E.absent()) expect_tensor(a.bias_E, {E}, DType::f32, "bias");
   expect_experts(exec, E, K);
   if (exec.is_dry() || T == 0) return;
   if constexpr (kHasCuda) {
@@ -33,13 +33,13 @@ void router_forward(const Exec& exec, const RouterForward& a) {
 void router_statistics(const Exec& exec, const RouterStatistics& a) {
   const std::int64_t T = a.index_TK.dim(0), K = a.index_TK.dim(1);
   const std::int64_t S = a.count_SE.dim(0), E = a.count_SE.dim(1);
-  expect_view(a.index_TK, {T, K}, DType::i32, "index");
-  expect_view(a.count_SE, {S, E}, DType::i32, "count");
-  expect_view(a.mean_score_SE, {S, E}, DType::f32, "mean_score");
-  expect_view(a.entropy_sum, {1}, DType::f32, "entropy_sum");
-  expect_view(a.z_sum, {1}, DType::f32, "z_sum");
-  expect_view(a.score_TE, {T, E}, DType::f32, "score");
-  expect_view(a.logits_TE, {T, E}, DType::f32, "logits");
+  expect_tensor(a.index_TK, {T, K}, DType::i32, "index");
+  expect_tensor(a.count_SE, {S, E}, DType::i32, "count");
+  expect_tensor(a.mean_score_SE, {S, E}, DType::f32, "mean_score");
+  expect_tensor(a.entropy_sum, {1}, DType::f32, "entropy_sum");
+  expect_tensor(a.z_sum, {1}, DType::f32, "z_sum");
+  expect_tensor(a.score_TE, {T, E}, DType::f32, "score");
+  expect_tensor(a.logits_TE, {T, E}, DType::f32, "logits");
   expect_experts(exec, E, K);
   expect(S >= 1 && T % S == 0, "router_statistics: tokens must divide into the groups");
   if (exec.is_dry()) {
@@ -55,21 +55,21 @@ void router_statistics(const Exec& exec, const RouterStatistics& a) {
 
 void router_backward(const Exec& exec, const RouterBackward& a) {
   const std::int64_t T = a.score_TE.dim(0), E = a.score_TE.dim(1), K = a.index_TK.dim(1);
-  expect_view(a.dlogits_TE, {T, E}, DType::f32, "dlogits");
-  expect_view(a.dweight_TK, {T, K}, DType::f32, "dweight");
-  expect_view(a.index_TK, {T, K}, DType::i32, "index");
-  expect_view(a.weight_TK, {T, K}, DType::f32, "weight");
-  expect_view(a.score_TE, {T, E}, DType::f32, "score");
+  expect_tensor(a.dlogits_TE, {T, E}, DType::f32, "dlogits");
+  expect_tensor(a.dweight_TK, {T, K}, DType::f32, "dweight");
+  expect_tensor(a.index_TK, {T, K}, DType::i32, "index");
+  expect_tensor(a.weight_TK, {T, K}, DType::f32, "weight");
+  expect_tensor(a.score_TE, {T, E}, DType::f32, "score");
   expect_experts(exec, E, K);
   if (!a.aux_scale.absent()) {
     const std::int64_t S = a.count_SE.dim(0);
-    expect_view(a.aux_scale, {1}, DType::f32, "aux_scale");
-    expect_view(a.count_SE, {S, E}, DType::i32, "count");
+    expect_tensor(a.aux_scale, {1}, DType::f32, "aux_scale");
+    expect_tensor(a.count_SE, {S, E}, DType::i32, "count");
     expect(S >= 1 && T % S == 0, "router_backward: tokens must divide into the groups");
   }
   if (!a.z_scale.absent()) {
-    expect_view(a.z_scale, {1}, DType::f32, "z_scale");
-    expect_view(a.logits_TE, {T, E}, DType::f32, "logits");
+    expect_tensor(a.z_scale, {1}, DType::f32, "z_scale");
+    expect_tensor(a.logits_TE, {T, E}, DType::f32, "logits");
   }
   if (exec.is_dry() || T == 0) return;
   if constexpr (kHasCuda) {
@@ -80,9 +80,9 @@ void router_backward(const Exec& exec, const RouterBackward& a) {
 
 void router_bias_update(const Exec& exec, const RouterBiasUpdate& a) {
   const std::int64_t E = a.bias_E.dim(0);
-  expect_view(a.bias_E, {E}, DType::f32, "bias");
-  expect_view(a.count_E, {E}, DType::f32, "count");
-  if (!a.skip.absent()) expect_view(a.skip, {1}, DType::i32, "skip");
+  expect_tensor(a.bias_E, {E}, DType::f32, "bias");
+  expect_tensor(a.count_E, {E}, DType::f32, "count");
+  if (!a.skip.absent()) expect_tensor(a.skip, {1}, DType::i32, "skip");
   if (exec.is_dry() || E == 0) return;
   if constexpr (kHasCuda) {
     if (exec.on_gpu()) return cuda::router_bias_update(exec, a);

@@ -1,0 +1,314 @@
+#include "shoal/ops/permute.hpp"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "ops/both_devices.hpp"
+#include "shoal/base/philox.hpp"
+
+namespace shoal::ops {
+namespace {
+
+using Ints = std::vector<std::int32_t>;
+
+std::uint32_t draw(std::uint64_t seed, std::int64_t i) {
+  return philox::block(seed, philox::Purpose::test, static_cast<std::uint64_t>(i)).x0;
+}
+
+/// K different experts for each token; with `even`, only even experts, so that half get no token.
+Ints random_experts(std::int64_t T, std::int64_t K, std::int64_t E, bool even = false) {
+  Ints index;
+  const std::int64_t step = even ? 2 : 1, choices = E / step;
+  for (std::int64_t t = 0; t < T; ++t) {
+    const std::int64_t first = draw(3, t) % choices;
+    for (std::int64_t k = 0; k < K; ++k) {
+      index.push_back(static_cast<std::int32_t>((first + k) % choices * step));
+    }
+  }
+  return index;
+}
+
+struct Plan {
+  Ints count, offset, row_of_slot, slot_of_row;
+};
+
+/// The order as a stable sort of the slots by expert; slots beyond the capacity are cut off.
+Plan sorted_plan(const Ints& index, std::int64_t E, std::int64_t capacity, std::int64_t R) {
+  Plan p{Ints(E), Ints(E + 1), Ints(index.size(), -1), Ints(R, -1)};
+  Ints order(index.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int32_t>(i);
+  std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return index[a] < index[b]; });
+  std::int32_t row = 0;
+  for (const std::int32_t slot : order) {
+    std::int32_t& count = p.count[index[slot]];
+    if (capacity > 0 && count == capacity) continue;
+    ++count;
+    p.row_of_slot[slot] = row;
+    p.slot_of_row[row++] = slot;
+  }
+  for (std::int64_t e = 0; e < E; ++e) p.offset[e + 1] = p.offset[e] + p.count[e];
+  return p;
+}
+
+struct PlanCase {
+  std::int64_t T, K, E, capacity = 0;
+  bool even = false;
+};
+
+Plan run_plan(const Exec& exec, const PlanCase& c, const Ints& index, std::int64_t R) {
+  const Tensor count = test::poisoned(exec, {c.E}, DType::i32);
+  const Tensor offset = test::poisoned(exec, {c.E + 1}, DType::i32);
+  const Tensor row = test::poisoned(exec, {c.T, c.K}, DType::i32);
+  const Tensor slot = test::from_ints(exec, {R}, Ints(R, 77));  // poison is -1: legal here
+  route_plan(exec, {.count_E = count,
+                    .offset_E1 = offset,
+                    .row_of_slot_TK = row,
+                    .slot_of_row_R = slot,
+                    .index_TK = test::from_ints(exec, {c.T, c.K}, index),
+                    .capacity = c.capacity});
+  return {download_as<std::int32_t>(exec, count), download_as<std::int32_t>(exec, offset),
+          download_as<std::int32_t>(exec, row), download_as<std::int32_t>(exec, slot)};
+}
+
+class PermuteTest : public test::BothDevices {
+ protected:
+  void expect_plan(const PlanCase& c, std::int64_t R) const {
+    SCOPED_TRACE("T" + std::to_string(c.T) + " K" + std::to_string(c.K) + " E" +
+                 std::to_string(c.E) + " capacity " + std::to_string(c.capacity));
+    const Ints index = random_experts(c.T, c.K, c.E, c.even);
+    const Plan got = run_plan(exec_, c, index, R), want = sorted_plan(index, c.E, c.capacity, R);
+    EXPECT_EQ(got.count, want.count);
+    EXPECT_EQ(got.offset, want.offset);
+    EXPECT_EQ(got.row_of_slot, want.row_of_slot);
+    EXPECT_EQ(got.slot_of_row, want.slot_of_row);
+  }
+};
+
+TEST_P(PermuteTest, PlanIsTheStableSortByExpert) {
+  const std::vector<PlanCase> cases = {
+      {0, 2, 8},      {1, 1, 1},     {1, 1, 5},      {31, 1, 3},
+      {33, 2, 7},     {64, 8, 8},    {128, 8, 512},  {127, 16, 61},
+      {1021, 3, 128}, {4099, 2, 16}, {700, 5, 1024}, {3000, 2, 12, 0, true},
+  };
+  for (const PlanCase& c : cases) expect_plan(c, c.T * c.K);
+}
+
+TEST_P(PermuteTest, CapacityDropsTheLastTokensOfAnExpert) {
+  const std::vector<PlanCase> cases = {
+      {0, 2, 8, 3}, {33, 2, 7, 1}, {1021, 3, 16, 100}, {4099, 2, 8, 1000}, {64, 2, 4, 1000},
+  };
+  for (const PlanCase& c : cases) {
+    expect_plan(c, c.T * c.K);
+    expect_plan(c, std::min(c.T * c.K, c.E * c.capacity));
+  }
+}
+
+TEST_P(PermuteTest, PlanCountsItsScratch) {
+  const Exec real = test::make_exec(GetParam()), dry = Exec::dry(GetParam());
+  const Ints index = random_experts(3000, 2, 16);
+  const Tensor index_TK = test::from_ints(real, {3000, 2}, index);
+  const Tensor a = test::poisoned(real, {6000}, DType::i32);
+  for (const Exec* exec : {&real, &dry}) {
+    route_plan(*exec, {.count_E = test::poisoned(real, {16}, DType::i32),
+                       .offset_E1 = test::poisoned(real, {17}, DType::i32),
+                       .row_of_slot_TK = a.view().reshape({3000, 2}),
+                       .slot_of_row_R = test::poisoned(real, {6000}, DType::i32),
+                       .index_TK = index_TK});
+    real.synchronize();
+  }
+  EXPECT_EQ(real.arena().plan().scratch, dry.arena().plan().scratch);
+}
+
+TEST_P(PermuteTest, PlanRejectsTooFewRows) {
+  EXPECT_THROW(run_plan(exec_, {4, 2, 8}, random_experts(4, 2, 8), 7), Error);
+}
+
+/// Rows and slots of a routing in which some slots were dropped, and tensors that hold them.
+struct Routed {
+  std::int64_t T, K, D, R;
+  DType dtype;
+  Ints row_of_slot, slot_of_row;
+  Tensor row_TK, slot_R, rows, weight;
+};
+
+Routed make_routed(const Exec& exec, std::int64_t T, std::int64_t K, std::int64_t D, DType dtype) {
+  const std::int64_t E = 4, R = T * K;
+  const Plan p = sorted_plan(random_experts(T, K, E), E, std::max<std::int64_t>(T / 3, 1), R);
+  return {T,
+          K,
+          D,
+          R,
+          dtype,
+          p.row_of_slot,
+          p.slot_of_row,
+          test::from_ints(exec, {T, K}, p.row_of_slot),
+          test::from_ints(exec, {R}, p.slot_of_row),
+          test::normal(exec, {R, D}, dtype, 11),
+          test::normal(exec, {T, K}, DType::f32, 12)};
+}
+
+struct RowsCase {
+  std::int64_t T, K, D;
+  DType dtype;
+};
+const std::vector<RowsCase> kRowsCases = {
+    {0, 2, 8, DType::f32},     {1, 1, 1, DType::f32},      {1, 4, 8, DType::bf16},
+    {31, 2, 31, DType::bf16},  {33, 4, 32, DType::f16},    {7, 1, 33, DType::f32},
+    {127, 3, 257, DType::f16}, {61, 2, 1024, DType::bf16}, {5, 4, 516, DType::f32},
+};
+std::string text(const RowsCase& c) {
+  return "T" + std::to_string(c.T) + " K" + std::to_string(c.K) + " D" + std::to_string(c.D) + " " +
+         std::string{name(c.dtype)};
+}
+
+TEST_P(PermuteTest, GatherCopiesRowsAndLeavesTheRest) {
+  for (const RowsCase& c : kRowsCases) {
+    SCOPED_TRACE(text(c));
+    const Routed r = make_routed(exec_, c.T, c.K, c.D, c.dtype);
+    const Tensor x = test::normal(exec_, {c.T, c.D}, c.dtype, 13);
+    const Tensor rows = test::poisoned(exec_, {r.R, c.D}, c.dtype);
+    auto want = download_floats(exec_, rows);
+    const auto values = download_floats(exec_, x);
+    for (std::int64_t i = 0; i < r.R * c.D; ++i) {
+      const std::int64_t slot = r.slot_of_row[i / c.D];
+      if (slot >= 0) want[i] = values[slot / c.K * c.D + i % c.D];
+    }
+    gather_rows(exec_,
+                {.rows_RD = rows, .x_TD = x, .slot_of_row_R = r.slot_R, .slots_per_token = c.K});
+    EXPECT_TRUE(test::all_equal(download_floats(exec_, rows), want));
+  }
+}
+
+/// y = add + sum_k weight * rows in double.
+std::vector<double> combined(const Routed& r, const std::vector<float>& rows,
+                             const std::vector<float>& weight, const std::vector<float>& add) {
+  std::vector<double> y(r.T * r.D);
+  for (std::int64_t i = 0; i < r.T * r.D; ++i) {
+    y[i] = add.empty() ? 0.0 : add[i];
+    for (std::int64_t slot = i / r.D * r.K; slot < (i / r.D + 1) * r.K; ++slot) {
+      const std::int64_t row = r.row_of_slot[slot];
+      if (row < 0) continue;
+      y[i] += (weight.empty() ? 1.0 : double{weight[slot]}) * rows[row * r.D + i % r.D];
+    }
+  }
+  return y;
+}
+
+TEST_P(PermuteTest, CombineMatchesDoubleLoops) {
+  for (const RowsCase& c : kRowsCases) {
+    const Routed r = make_routed(exec_, c.T, c.K, c.D, c.dtype);
+    const Tensor add = test::normal(exec_, {c.T, c.D}, c.dtype, 14);
+    for (const bool weighted : {false, true}) {
+      for (const bool adds : {false, true}) {
+        SCOPED_TRACE(text(c) + (weighted ? " weighted" : "") + (adds ? " added" : ""));
+        const Tensor y = test::poisoned(exec_, {c.T, c.D}, c.dtype);
+        const ConstTensorView none;
+        combine_rows(exec_, {.y_TD = y,
+                             .rows_RD = r.rows,
+                             .row_of_slot_TK = r.row_TK,
+                             .weight_TK = weighted ? ConstTensorView{r.weight} : none,
+                             .add_TD = adds ? ConstTensorView{add} : none});
+        const auto want =
+            combined(r, download_floats(exec_, r.rows),
+                     weighted ? download_floats(exec_, r.weight) : std::vector<float>{},
+                     adds ? download_floats(exec_, add) : std::vector<float>{});
+        EXPECT_TRUE(test::all_near(download_floats(exec_, y), {want.begin(), want.end()},
+                                   test::tolerance(c.dtype, c.K)));
+      }
+    }
+  }
+}
+
+struct Gradients {
+  Tensor rows, weight;
+};
+Gradients combine_backward(const Exec& exec, const Routed& r, const Tensor& dy) {
+  Gradients g{test::from_values(exec, {r.R, r.D}, r.dtype, std::vector<float>(r.R * r.D, 7.0F)),
+              test::poisoned(exec, {r.T, r.K}, DType::f32)};
+  combine_rows_backward(exec, {.drows_RD = g.rows,
+                               .dweight_TK = g.weight,
+                               .dy_TD = dy,
+                               .rows_RD = r.rows,
+                               .row_of_slot_TK = r.row_TK,
+                               .slot_of_row_R = r.slot_R,
+                               .weight_TK = r.weight});
+  return g;
+}
+
+TEST_P(PermuteTest, CombineBackwardMatchesDoubleLoops) {
+  for (const RowsCase& c : kRowsCases) {
+    SCOPED_TRACE(text(c));
+    const Routed r = make_routed(exec_, c.T, c.K, c.D, c.dtype);
+    const Tensor dy = test::normal(exec_, {c.T, c.D}, c.dtype, 15);
+    const auto g = download_floats(exec_, dy), rows = download_floats(exec_, r.rows),
+               weight = download_floats(exec_, r.weight);
+    std::vector<float> drows(r.R * r.D, 7.0F), dweight(r.T * r.K);
+    for (std::int64_t slot = 0; slot < r.T * r.K; ++slot) {
+      const std::int64_t row = r.row_of_slot[slot];
+      double dot = 0.0;
+      for (std::int64_t d = 0; d < r.D && row >= 0; ++d) {
+        const double dyd = g[slot / r.K * r.D + d];
+        dot += dyd * rows[row * r.D + d];
+        drows[row * r.D + d] = static_cast<float>(weight[slot] * dyd);
+      }
+      dweight[slot] = static_cast<float>(dot);
+    }
+    const Gradients got = combine_backward(exec_, r, dy);
+    EXPECT_TRUE(test::all_near(download_floats(exec_, got.rows), drows, test::tolerance(c.dtype)));
+    EXPECT_TRUE(test::all_near(download_floats(exec_, got.weight), dweight,
+                               test::tolerance(DType::f32, c.D)));
+  }
+}
+
+TEST_P(PermuteTest, CombineBackwardMatchesFiniteDifferences) {
+  const Routed r = make_routed(exec_, 7, 2, 5, DType::f32);
+  const Tensor dy = test::normal(exec_, {r.T, r.D}, DType::f32, 15);
+  const auto g = download_floats(exec_, dy);
+  auto rows = download_floats(exec_, r.rows), weight = download_floats(exec_, r.weight);
+  const auto loss = [&] {
+    const auto y = combined(r, rows, weight, {});
+    double sum = 0.0;
+    for (std::size_t i = 0; i < y.size(); ++i) sum += y[i] * g[i];
+    return sum;
+  };
+  const auto slope = [&](float& x) {  // the loss is linear in each argument: any step will do
+    const float at = x;
+    x = at + 1.0F;
+    const double above = loss();
+    x = at - 1.0F;
+    const double below = loss();
+    x = at;
+    return (above - below) / 2.0;
+  };
+  const Gradients got = combine_backward(exec_, r, dy);
+  const auto drows = download_floats(exec_, got.rows), dweight = download_floats(exec_, got.weight);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (r.slot_of_row[i / r.D] < 0) continue;
+    EXPECT_NEAR(drows[i], slope(rows[i]), 1e-5);
+  }
+  for (std::size_t i = 0; i < weight.size(); ++i) EXPECT_NEAR(dweight[i], slope(weight[i]), 1e-5);
+}
+
+TEST_P(PermuteTest, GatherThenCombineSumsEachTokenOnceForEachSlot) {
+  const std::int64_t T = 45, K = 3, D = 24;
+  const Plan p = sorted_plan(random_experts(T, K, 5), 5, 0, T * K);
+  const Tensor x = test::normal(exec_, {T, D}, DType::f32, 16);
+  const Tensor rows = test::poisoned(exec_, {T * K, D}, DType::f32);
+  const Tensor y = test::poisoned(exec_, {T, D}, DType::f32);
+  gather_rows(exec_, {.rows_RD = rows,
+                      .x_TD = x,
+                      .slot_of_row_R = test::from_ints(exec_, {T * K}, p.slot_of_row),
+                      .slots_per_token = K});
+  combine_rows(exec_, {.y_TD = y,
+                       .rows_RD = rows,
+                       .row_of_slot_TK = test::from_ints(exec_, {T, K}, p.row_of_slot)});
+  auto want = download_floats(exec_, x);
+  for (float& value : want) value = value + value + value;
+  EXPECT_TRUE(test::all_equal(download_floats(exec_, y), want));
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, PermuteTest, test::both_devices(), test::device_name);
+
+}  // namespace
+}  // namespace shoal::ops
