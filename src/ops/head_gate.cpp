@@ -42,7 +42,7 @@ void head_gate_backward(const Exec& exec, const HeadGateBackward& a) {
   expect_tensor(a.gate_T, {T}, DType::f32, "gate");
   expect_tensor(a.active_groups_T, {T}, DType::i32, "active_groups");
   expect_tensor(a.doc_start_T, {T}, DType::i32, "doc_start");
-  if (!a.budget_scale.absent()) expect_tensor(a.budget_scale, {1}, DType::f32, "budget_scale");
+  expect_optional(a.budget_scale, {1}, DType::f32, "budget_scale");
   expect(a.groups >= 1 && a.block >= 1 && a.max_position >= 1,
          "head_gate: groups, block and max_position must be positive");
   expect(a.sequence >= 1 && T % a.sequence == 0, "head_gate: tokens must divide into sequences");

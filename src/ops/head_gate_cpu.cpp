@@ -105,16 +105,17 @@ void score_gradient(const Blocks& blocks, const HeadGateScratch& s) {
 
 template <class Elem>
 void input_gradient(const HeadGateBackward& a, const HeadGateScratch& s) {
-  const std::int64_t T = a.x_TD.dim(0), D = a.x_TD.dim(1);
+  const std::int64_t T = a.x_TD.dim(0), D = a.x_TD.dim(1), rows = part_size(T);
   const float* w_D = a.w_D.data<float>();
 #pragma omp parallel for schedule(static)
-  for (std::int64_t c = 0; c < s.dw_CD.dim(0); ++c) {
-    float* dw_D = s.dw_CD.data<float>() + c * D;
+  for (std::int64_t part = 0; part < s.dw_PD.dim(0); ++part) {
+    float* dw_D = s.dw_PD.data<float>() + part * D;
     std::fill(dw_D, dw_D + D, 0.0F);
-    for (std::int64_t t = c * kGateChunk; t < std::min(T, (c + 1) * kGateChunk); ++t) {
+    for (std::int64_t t = part * rows; t < std::min(T, (part + 1) * rows); ++t) {
       const float dscore = s.dscore_T.data<float>()[t];
       const Elem* x_D = a.x_TD.data<Elem>() + t * D;
       Elem* dx_D = a.dx_TD.data<Elem>() + t * D;
+#pragma omp simd
       for (std::int64_t d = 0; d < D; ++d) {
         dw_D[d] = std::fma(dscore, to_float(x_D[d]), dw_D[d]);
         dx_D[d] = from_float<Elem>(std::fma(dscore, w_D[d], to_float(dx_D[d])));
@@ -123,15 +124,8 @@ void input_gradient(const HeadGateBackward& a, const HeadGateScratch& s) {
   }
 }
 
-void parameter_gradient(const HeadGateBackward& a, const Blocks& blocks, const HeadGateScratch& s) {
-  const std::int64_t D = a.x_TD.dim(1), chunks = s.dw_CD.dim(0);
+void scalar_gradient(const HeadGateBackward& a, const Blocks& blocks, const HeadGateScratch& s) {
   const bool add = a.accumulate == Accumulate::add;
-  for (std::int64_t d = 0; d < D; ++d) {
-    float sum = 0.0F;
-    for (std::int64_t c = 0; c < chunks; ++c) sum += s.dw_CD.data<float>()[c * D + d];
-    float& out = a.dw_D.data<float>()[d];
-    out = add ? out + sum : sum;
-  }
   float dc = 0.0F, db = 0.0F;
   for (std::int64_t t = 0; t < blocks.T; ++t) {
     if (!blocks.starts(t)) continue;
@@ -185,7 +179,8 @@ void head_gate_backward(const Exec& exec, const HeadGateBackward& a) {
   logit_gradient(a, blocks, s);
   score_gradient(blocks, s);
   with_elem(a.x_TD.dtype(), [&](auto elem) { input_gradient<decltype(elem)>(a, s); });
-  parameter_gradient(a, blocks, s);
+  sum_parts(a.dw_D, s.dw_PD, a.accumulate);
+  scalar_gradient(a, blocks, s);
 }
 
 }  // namespace shoal::ops::cpu

@@ -1,12 +1,9 @@
 #pragma once
 // Shared by the back ends of the head gate.
-#include "shoal/base/math.hpp"
+#include "ops/partials.hpp"
 #include "shoal/ops/head_gate.hpp"
 
 namespace shoal::ops {
-
-/// dw is summed over chunks of this many tokens first, then over chunks in order.
-inline constexpr std::int64_t kGateChunk = 64;
 
 /// Scratch of head_gate_backward; a dry Exec takes it too.
 struct HeadGateScratch {
@@ -14,7 +11,7 @@ struct HeadGateScratch {
   TensorView dlogit_T;  ///< f32: at a block's first token the gradient of the gate's logit
   TensorView dscore_T;  ///< f32: gradient of s_t
   TensorView budget_S;  ///< f32: gradient of the budget term for each block of a sequence
-  TensorView dw_CD;     ///< f32: partial dw of each chunk
+  TensorView dw_PD;     ///< f32: parts of dw
 };
 inline HeadGateScratch head_gate_scratch(const Exec& exec, const HeadGateBackward& a) {
   const std::int64_t T = a.dx_TD.dim(0), D = a.dx_TD.dim(1);
@@ -22,7 +19,7 @@ inline HeadGateScratch head_gate_scratch(const Exec& exec, const HeadGateBackwar
           .dlogit_T = scratch(exec, {T}, DType::f32),
           .dscore_T = scratch(exec, {T}, DType::f32),
           .budget_S = scratch(exec, {ceil_div(T, a.sequence)}, DType::f32),
-          .dw_CD = scratch(exec, {ceil_div(T, kGateChunk), D}, DType::f32)};
+          .dw_PD = scratch_parts(exec, T, D)};
 }
 
 }  // namespace shoal::ops

@@ -55,8 +55,8 @@ void combine_rows(const Exec& exec, const CombineRows& a) {
   expect_shape(a.rows_RD, {a.rows_RD.dim(0), D}, "rows");
   expect_same_dtype(a.y_TD, a.rows_RD, "rows");
   expect_tensor(a.row_of_slot_TK, {T, K}, DType::i32, "row_of_slot");
-  if (!a.weight_TK.absent()) expect_tensor(a.weight_TK, {T, K}, DType::f32, "weight");
-  if (!a.add_TD.absent()) expect_tensor(a.add_TD, {T, D}, a.y_TD.dtype(), "add");
+  expect_optional(a.weight_TK, {T, K}, DType::f32, "weight");
+  expect_optional(a.add_TD, {T, D}, a.y_TD.dtype(), "add");
   if (exec.is_dry() || T == 0 || D == 0) return;
   if constexpr (kHasCuda) {
     if (exec.on_gpu()) return cuda::combine_rows(exec, a);

@@ -21,7 +21,7 @@ void router_forward(const Exec& exec, const RouterForward& a) {
   expect_tensor(a.index_TK, {T, K}, DType::i32, "index");
   expect_tensor(a.weight_TK, {T, K}, DType::f32, "weight");
   expect_tensor(a.score_TE, {T, E}, DType::f32, "score");
-  if (!a.bias_E.absent()) expect_tensor(a.bias_E, {E}, DType::f32, "bias");
+  expect_optional(a.bias_E, {E}, DType::f32, "bias");
   expect_experts(exec, E, K);
   if (exec.is_dry() || T == 0) return;
   if constexpr (kHasCuda) {
@@ -82,7 +82,7 @@ void router_bias_update(const Exec& exec, const RouterBiasUpdate& a) {
   const std::int64_t E = a.bias_E.dim(0);
   expect_tensor(a.bias_E, {E}, DType::f32, "bias");
   expect_tensor(a.count_E, {E}, DType::f32, "count");
-  if (!a.skip.absent()) expect_tensor(a.skip, {1}, DType::i32, "skip");
+  expect_optional(a.skip, {1}, DType::i32, "skip");
   if (exec.is_dry() || E == 0) return;
   if constexpr (kHasCuda) {
     if (exec.on_gpu()) return cuda::router_bias_update(exec, a);
