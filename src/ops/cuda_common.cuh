@@ -90,9 +90,13 @@ __device__ inline Elem from_float(float x) {
 
 // ---- vector accesses ----
 
-/// N neighbouring elements, loaded and stored at once; N * sizeof(Elem) is 4, 8 or 16 bytes.
+/// N neighbouring elements (a power of two), loaded and stored in pieces of at most 16 bytes.
 template <class Elem, int N>
-struct alignas(sizeof(Elem) * N) Vec {
+inline constexpr int kVecAlign = static_cast<int>(sizeof(Elem)) * N < 16
+                                     ? static_cast<int>(sizeof(Elem)) * N
+                                     : 16;
+template <class Elem, int N>
+struct alignas(kVecAlign<Elem, N>) Vec {
   Elem v[N];
 };
 
@@ -125,12 +129,14 @@ __device__ inline void store_floats(Elem* p, const Vec<float, N>& x) {
   store_vec(p, raw);
 }
 
-/// True when rows of `columns` elements at these addresses (null: absent) allow 16-byte accesses.
-template <class Elem, class... Pointers>
+/// True when rows of `columns` elements at these addresses (null: absent) can be read N at a time.
+template <class Elem, int N = kVecWidth<Elem>, class... Pointers>
 [[nodiscard]] bool allows_vectors(std::int64_t columns, const Pointers*... pointers) {
-  constexpr std::int64_t kBytes = 16;
-  return columns * static_cast<std::int64_t>(sizeof(Elem)) % kBytes == 0 &&
-         ((reinterpret_cast<std::uintptr_t>(pointers) % kBytes == 0) && ...);
+  const auto aligned = [](const auto* p) {
+    using Pointed = std::remove_cvref_t<decltype(*p)>;
+    return reinterpret_cast<std::uintptr_t>(p) % kVecAlign<Pointed, N> == 0;
+  };
+  return columns % N == 0 && (aligned(pointers) && ...);
 }
 /// Calls `body(std::integral_constant<int, N>{})` with N = kVecWidth<Elem>, or 1.
 template <class Elem, class Body>
@@ -180,6 +186,11 @@ __device__ inline float block_sum(float x) {
 [[nodiscard]] inline unsigned blocks_for(std::int64_t n, std::int64_t per_block,
                                          std::int64_t limit = 0x7FFFFFFF) {
   return static_cast<unsigned>(std::clamp<std::int64_t>(ceil_div(n, per_block), 1, limit));
+}
+/// Threads of a block for a row of `items`: whole warps, at most `limit`.
+[[nodiscard]] inline unsigned threads_for(std::int64_t items, std::int64_t limit = 256) {
+  return static_cast<unsigned>(
+      std::clamp<std::int64_t>(round_up(items, kWarpSize), kWarpSize, limit));
 }
 /// Global index of the thread, and how far a grid-stride loop steps.
 __device__ inline std::int64_t thread_index() {
