@@ -40,6 +40,8 @@ struct Chunking {
 [[nodiscard]] H5PropertyId creation_properties(const Chunking& chunking, const Storage& storage,
                                                std::int64_t unit) {
   H5PropertyId p{check_h5(H5Pcreate(H5P_DATASET_CREATE))};
+  // Without a time stamp equal content is an equal file, whose hash can be compared.
+  check_h5(H5Pset_obj_track_times(p.get(), false));
   check_h5(H5Pset_chunk(p.get(), static_cast<int>(chunking.chunk.size()), chunking.chunk.data()));
   check_h5(H5Pset_fill_time(p.get(), H5D_FILL_TIME_NEVER));
   if (storage.shuffle && unit > 1) check_h5(H5Pset_shuffle(p.get()));
@@ -204,6 +206,7 @@ void H5File::write(const DatasetSpec& spec, std::span<const std::byte> values, T
 void H5File::write_virtual(const DatasetSpec& spec, std::span<const VirtualPiece> pieces) {
   const auto lock = h5_lock();
   const H5PropertyId p{check_h5(H5Pcreate(H5P_DATASET_CREATE))};
+  check_h5(H5Pset_obj_track_times(p.get(), false));
   const H5SpaceId space = make_space(spec.shape);
   const auto select = [](const H5SpaceId& target, const Slab& slab) {
     const std::vector<hsize_t> start(slab.start.begin(), slab.start.end());
