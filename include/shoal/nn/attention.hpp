@@ -93,20 +93,29 @@ class Attention {
   [[nodiscard]] AttentionCache make_cache(const Exec& exec, std::int64_t max_tokens) const;
   void step(const Exec& exec, const AttentionStep& args, const AttentionCache& cache) const;
   [[nodiscard]] const ops::HeadLayout& heads() const { return parts_.heads; }
+  [[nodiscard]] bool dynamic() const { return parts_.dynamic_heads.enabled; }
 
  private:
-  [[nodiscard]] bool dynamic() const { return parts_.dynamic_heads.enabled; }
-  void project_heads(const Exec& exec, const Pass& pass, const ConstTensorView& x_TD,
-                     const AttentionSaved& full) const;
+  struct GateBackward {
+    TensorView dx_TD;  ///< in/out
+    ConstTensorView x_TD, dout_TC;
+  };
+  [[nodiscard]] bool has_norm() const { return !parts_.q_norm.value.absent(); }
+  /// What the caller does not keep lies in scratch.
+  [[nodiscard]] AttentionSaved complete(const Exec& exec, const AttentionSaved& saved,
+                                        std::int64_t tokens) const;
   void rotate(const Exec& exec, const ConstTensorView& position_T,
               const AttentionSaved& full) const;
   void run_gate(const Exec& exec, const Pass& pass, const ConstTensorView& x_TD,
                 const AttentionSaved& full) const;
-  void gate_backward(const Exec& exec, const Pass& pass, const BackwardInput& args,
-                     const AttentionSaved& saved, const AttentionDelta& delta,
-                     const ConstTensorView& dout_TC) const;
-  [[nodiscard]] AttentionSaved complete(const Exec& exec, const AttentionSaved& saved,
-                                        std::int64_t tokens) const;
+  void core_backward(const Exec& exec, const Pass& pass, const ConstTensorView& dout_TC,
+                     const AttentionSaved& saved, const AttentionDelta& delta) const;
+  void gate_backward(const Exec& exec, const Pass& pass, const GateBackward& args,
+                     const AttentionSaved& saved, const AttentionDelta& delta) const;
+  void append(const Exec& exec, const AttentionStep& args, const AttentionCache& cache,
+              const AttentionSaved& full) const;
+  [[nodiscard]] TensorView cached_gate(const Exec& exec, const AttentionStep& args,
+                                       const AttentionCache& cache) const;
 
   AttentionParts parts_;
   Linear qkv_, o_proj_;

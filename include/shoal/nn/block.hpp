@@ -67,13 +67,54 @@ class Block {
   void backward(const Exec& exec, const Pass& pass, const BlockGradients& args,
                 const BlockSaved& saved, ops::Accumulate accumulate) const;
 
-  // parts, for generation
   [[nodiscard]] const Attention& attention() const { return parts_.attention; }
-  /// y = block(x) for new tokens over a cache; `step` gives all but y and x.
+  /// Generation: y = block(x) for new tokens over a cache.
   void step(const Exec& exec, const Pass& pass, const AttentionStep& step,
             const AttentionCache& cache) const;
 
  private:
+  struct Drop {
+    TensorView y_TD;
+    ConstTensorView x_TD, add_TD;
+    float p = 0.0F;
+    std::uint32_t stream = 0;
+  };
+  struct MlpBranch {
+    TensorView y_TD;         ///< absent: only what is saved is computed
+    ConstTensorView add_TD;  ///< optional, added to y
+  };
+  [[nodiscard]] static bool drops(const Pass& pass, float p) { return pass.dropout() && p > 0.0F; }
+  [[nodiscard]] std::uint32_t attention_stream() const { return dropout_stream(parts_.layer, 0); }
+  [[nodiscard]] std::uint32_t mlp_stream() const { return dropout_stream(parts_.layer, 1); }
+  void drop(const Exec& exec, const Pass& pass, const Drop& args) const;
+  [[nodiscard]] BlockSaved complete(const Exec& exec, const BlockSaved& saved) const;
+  void reserve_attention(BlockSaved& saved, const Store& store, const Batch& batch,
+                         Recompute recompute) const;
+  void reserve_mlp(BlockSaved& saved, const Store& store, const Batch& batch,
+                   Recompute recompute) const;
+  void attention_branch(const Exec& exec, const Pass& pass, const TensorView& a_TD,
+                        const BlockSaved& full) const;
+  void mlp_branch(const Exec& exec, const Pass& pass, const MlpBranch& args,
+                  const BlockSaved& full) const;
+  void mlp_output(const Exec& exec, const Pass& pass, const TensorView& y_TD,
+                  const BlockSaved& full) const;
+
+  // Compute again what Recompute::full left out; nothing when it is there.
+  void restore_attention(const Exec& exec, const Pass& pass, BlockSaved& saved,
+                         const Store& store) const;
+  void restore_mlp(const Exec& exec, const Pass& pass, BlockSaved& saved, const Store& store) const;
+  void reserve_mlp_delta(const Pass& pass, BlockDelta& delta, const Store& store) const;
+  void reserve_attention_delta(const Pass& pass, BlockDelta& delta, const Store& store) const;
+  void mlp_backward_input(const Exec& exec, const Pass& pass, const ConstTensorView& dy_TD,
+                          const BlockSaved& saved, BlockDelta& delta) const;
+  void mlp_backward_weight(const Exec& exec, const BlockSaved& saved, const BlockDelta& delta,
+                           ops::Accumulate accumulate) const;
+  [[nodiscard]] ConstTensorView attention_input(const Exec& exec, const BlockSaved& saved) const;
+  void attention_backward_input(const Exec& exec, const Pass& pass, const TensorView& dx_TD,
+                                const BlockSaved& saved, BlockDelta& delta) const;
+  void attention_backward_weight(const Exec& exec, const Pass& pass, const BlockSaved& saved,
+                                 const BlockDelta& delta, ops::Accumulate accumulate) const;
+
   Parts parts_;
 };
 

@@ -16,6 +16,9 @@ class Embedding {
                        ops::Accumulate accumulate) const;
 
  private:
+  void drop(const Exec& exec, const Pass& pass, const TensorView& y_TD,
+            const ConstTensorView& x_TD) const;
+
   Weight table_;
   float dropout_ = 0.0F;
 };

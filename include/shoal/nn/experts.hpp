@@ -22,10 +22,12 @@ class Experts {
   Experts() = default;
   Experts(const Weight& gate_up, const Weight& down);  ///< [E, 2F, D], [E, D, F]
 
+  [[nodiscard]] DType elem_dtype() const { return elem_; }
   [[nodiscard]] ExpertsSaved reserve(const Store& store, std::int64_t rows,
                                      Recompute recompute) const;
   [[nodiscard]] ExpertsDelta reserve_delta(const Store& store, std::int64_t rows) const;
 
+  /// saved.out_RD must be there.
   void forward(const Exec& exec, const ConstTensorView& rows_RD, const ConstTensorView& offset_E1,
                const ExpertsSaved& saved) const;
   /// Reads delta.dout_RD.
@@ -42,7 +44,7 @@ class Experts {
 
  private:
   void activate(const Exec& exec, const TensorView& h_RF, const ConstTensorView& offset_E1,
-                const ExpertsSaved& saved) const;
+                const TensorView& gate_up_RF) const;
 
   Weight gate_up_, down_;
   DType elem_ = DType::f32;

@@ -29,6 +29,9 @@ class LmHead {
   void logits(const Exec& exec, const TensorView& logits_NV, const ConstTensorView& x_ND) const;
 
  private:
+  /// Calls body(first token, logits [chunk, V] in scratch).
+  template <class Chunk>
+  void for_each_chunk(const Exec& exec, std::int64_t tokens, const Chunk& body) const;
   void add_loss(const Exec& exec, const TensorView& loss_sum, const TensorView& loss_T) const;
 
   Linear weight_;

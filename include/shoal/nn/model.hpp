@@ -21,6 +21,15 @@ struct ModelGroups {
   TokenDispatcher* dispatcher = nullptr;  ///< may be null in a dense model
 };
 
+/// What a model is made of; store and groups outlive it.
+struct ModelParts {
+  const ModelConfig& config;
+  const ComputeConfig& compute;
+  const StageLayout& layout;
+  const ParameterStore& store;
+  ModelGroups groups;
+};
+
 /// Everything one micro-batch leaves for its backward, in memory of its saved slot.
 struct MicroBatchSaved {
   TensorView input_TD;   ///< elem: the stage's input; a later stage's caller allocates it in the
@@ -55,9 +64,8 @@ struct ModelLogits {
 /// train_micro_batch), with Accumulate::overwrite for the first micro-batch and add for the others.
 class Model {
  public:
-  /// `layout`, `store` and `groups` outlive the model. Takes persistent memory for its state.
-  Model(const Exec& exec, const ModelConfig& config, const ComputeConfig& compute,
-        const StageLayout& layout, const ParameterStore& store, const ModelGroups& groups);
+  /// Takes persistent memory for its state.
+  Model(const Exec& exec, const ModelParts& parts);
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const StageRange& range() const { return range_; }
@@ -92,17 +100,23 @@ class Model {
   /// data-parallel ranks. `skip` (i32 [1], optional): non-zero when the optimizer step was skipped.
   void update_router_bias(const Exec& exec, const ConstTensorView& skip) const;
 
-  // parts, for generation
+  // for generation
   [[nodiscard]] const std::vector<Block>& blocks() const { return blocks_; }
   [[nodiscard]] const Embedding& embedding() const { return embedding_; }
-  [[nodiscard]] const RmsNorm& final_norm() const { return final_norm_; }
-  [[nodiscard]] const LmHead& head() const { return head_; }
+  /// Logits from the last block's output; rows_N chooses its rows.
+  void next_logits(const Exec& exec, const ModelLogits& args, const ConstTensorView& x_TD) const;
   [[nodiscard]] DType elem_dtype() const { return elem_; }
 
  private:
   /// Gradient of the last block's output: loss, head and final norm.
   void head_backward(const Exec& exec, const Pass& pass, const TensorView& dx_TD,
                      const ConstTensorView& x_TD, ops::Accumulate accumulate) const;
+  void embedding_backward(const Exec& exec, const Pass& pass, const ConstTensorView& dx_TD,
+                          ops::Accumulate accumulate) const;
+  void expect_batch(const Batch& batch) const;
+  /// Output of the last block without gradients; in y_TD where given, otherwise in scratch.
+  [[nodiscard]] TensorView run_blocks(const Exec& exec, const Pass& pass,
+                                      const ConstTensorView& x_TD, const TensorView& y_TD) const;
 
   ModelConfig config_;
   StageRange range_;

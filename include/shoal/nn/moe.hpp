@@ -33,7 +33,8 @@ class Moe {
   };
   explicit Moe(const Parts& parts) : parts_{parts} {}
 
-  [[nodiscard]] MoeSaved reserve(const Store& store, const Batch& batch, Recompute recompute) const;
+  [[nodiscard]] MoeSaved reserve(const Store& store, const Batch& batch, std::int64_t tokens,
+                                 Recompute recompute) const;
   [[nodiscard]] MoeDelta reserve_delta(const Store& store, std::int64_t tokens) const;
 
   struct Forward {
@@ -56,6 +57,8 @@ class Moe {
   void route(const Exec& exec, const Pass& pass, const ConstTensorView& x_TD,
              const MoeSaved& saved) const;
   [[nodiscard]] std::int64_t max_rows(std::int64_t tokens) const;
+  [[nodiscard]] MoeSaved complete(const Exec& exec, const Pass& pass, const MoeSaved& saved,
+                                  std::int64_t tokens) const;
 
   Parts parts_;
 };

@@ -23,6 +23,12 @@ struct Pass {
   [[nodiscard]] bool dropout() const { return purpose != Purpose::evaluate; }
 };
 
+/// Random stream of a dropout site: 0 is the embedding's, each layer has two.
+[[nodiscard]] constexpr std::uint32_t dropout_stream(std::int64_t layer, std::uint32_t site) {
+  return 1 + 2 * static_cast<std::uint32_t>(layer) + site;
+}
+inline constexpr std::uint32_t kEmbeddingDropout = 0;
+
 /// `view`, or scratch of that shape where the caller keeps nothing.
 [[nodiscard]] inline TensorView or_scratch(const Exec& exec, const TensorView& view, Shape shape,
                                            DType dtype) {

@@ -23,14 +23,21 @@ class Router {
  public:
   Router(const ModelConfig& config, const Weight& weight, const TensorView& bias_E);
 
-  [[nodiscard]] RouterSaved reserve(const Store& store, const Batch& batch) const;
+  [[nodiscard]] RouterSaved reserve(const Store& store, const Batch& batch,
+                                    std::int64_t tokens) const;
   [[nodiscard]] RouterDelta reserve_delta(const Store& store, std::int64_t tokens) const;
   [[nodiscard]] std::int64_t experts() const { return weight_.outputs(); }
+  [[nodiscard]] std::int64_t hidden() const { return weight_.inputs(); }
   [[nodiscard]] std::int64_t slots() const { return slots_; }
 
   void forward(const Exec& exec, const ConstTensorView& x_TD, const RouterSaved& saved) const;
-  /// Balance statistics of the routing in `saved`; with a ledger they are added to it.
-  void statistics(const Exec& exec, const RouterSaved& saved, const RouterLedger* ledger) const;
+  /// Where a micro-batch's routing is added up.
+  struct Account {
+    const RouterLedger* ledger = nullptr;  ///< null: nowhere
+    ConstTensorView kept_E;                ///< i32: slots that got a row, by expert
+  };
+  /// Balance statistics of the routing in `saved`.
+  void statistics(const Exec& exec, const RouterSaved& saved, const Account& account) const;
   /// Gradients of the logits, then dx (elem) = dlogits W.
   struct BackwardInput {
     TensorView dx_TD;  ///< out elem

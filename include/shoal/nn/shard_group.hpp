@@ -42,6 +42,6 @@ class LocalShardGroup final : public ShardGroup {
                                         const TensorView& part);
 /// Leaves this rank's rows of the sum in `part`; `whole` comes from partial_target().
 void scatter_partial(const Exec& exec, ShardGroup& group, const TensorView& part,
-                     const TensorView& whole);
+                     const ConstTensorView& whole);
 
 }  // namespace shoal::nn

@@ -1,0 +1,119 @@
+#include "shoal/nn/moe.hpp"
+
+namespace shoal::nn {
+
+std::int64_t Moe::max_rows(std::int64_t tokens) const {
+  return parts_.dispatcher->max_rows(tokens, parts_.router.slots());
+}
+
+MoeSaved Moe::reserve(const Store& store, const Batch& batch, std::int64_t tokens,
+                      Recompute recompute) const {
+  MoeSaved saved;
+  if (recompute == Recompute::full) return saved;
+  const std::int64_t rows = max_rows(tokens);
+  saved.router = parts_.router.reserve(store, batch, tokens);
+  saved.plan = parts_.dispatcher->reserve(store, tokens, parts_.router.slots());
+  if (recompute == Recompute::none) {
+    saved.rows_RD = allocate(store, {rows, parts_.router.hidden()}, parts_.experts.elem_dtype());
+  }
+  saved.experts = parts_.experts.reserve(store, rows, recompute);
+  if (parts_.shared) saved.shared = parts_.shared->reserve(store, tokens, recompute);
+  return saved;
+}
+
+MoeDelta Moe::reserve_delta(const Store& store, std::int64_t tokens) const {
+  MoeDelta delta{.router = parts_.router.reserve_delta(store, tokens),
+                 .experts = parts_.experts.reserve_delta(store, max_rows(tokens)),
+                 .shared = {}};
+  if (parts_.shared) delta.shared = parts_.shared->reserve_delta(store, tokens);
+  return delta;
+}
+
+/// What the caller does not keep lies in scratch.
+MoeSaved Moe::complete(const Exec& exec, const Pass& pass, const MoeSaved& saved,
+                       std::int64_t tokens) const {
+  if (saved.router.logits_TE.absent()) {
+    return reserve(exec.scratch(), pass.batch, tokens, Recompute::none);
+  }
+  MoeSaved full = saved;
+  full.rows_RD = or_scratch(exec, saved.rows_RD, {max_rows(tokens), parts_.router.hidden()},
+                            parts_.experts.elem_dtype());
+  return full;
+}
+
+void Moe::route(const Exec& exec, const Pass& pass, const ConstTensorView& x_TD,
+                const MoeSaved& saved) const {
+  parts_.router.forward(exec, x_TD, saved.router);
+  parts_.dispatcher->plan(exec, saved.plan, saved.router.index_TK);
+  if (pass.purpose == Purpose::evaluate) return;
+  const bool train = pass.purpose == Purpose::train;
+  parts_.router.statistics(
+      exec, saved.router,
+      {.ledger = train ? &parts_.ledger : nullptr, .kept_E = saved.plan.count_E});
+}
+
+void Moe::forward(const Exec& exec, const Pass& pass, const Forward& args,
+                  const MoeSaved& saved) const {
+  const ScratchScope scope{exec};
+  const MoeSaved full = complete(exec, pass, saved, args.x_TD.dim(0));
+  route(exec, pass, args.x_TD, full);
+  parts_.dispatcher->dispatch(exec, full.rows_RD, args.x_TD, full.plan);
+  parts_.experts.forward(exec, full.rows_RD, full.plan.offset_E1, full.experts);
+  if (!args.y_TD.absent()) {
+    parts_.dispatcher->combine(exec,
+                               {.y_TD = args.y_TD,
+                                .rows_RD = full.experts.out_RD,
+                                .weight_TK = full.router.weight_TK,
+                                .add_TD = args.add_TD},
+                               full.plan);
+  }
+  if (parts_.shared) {
+    parts_.shared->forward(
+        exec, {.y_TD = args.y_TD, .x_TD = args.x_TD, .accumulate = ops::Accumulate::add},
+        full.shared);
+  }
+}
+
+void Moe::backward_input(const Exec& exec, const Pass& pass, const BackwardInput& args,
+                         const MoeSaved& saved, MoeDelta& delta) const {
+  const ScratchScope scope{exec};
+  const TensorView dweight_TK = scratch(exec, saved.router.weight_TK.shape(), DType::f32);
+  const TensorView drows_RD = scratch(exec, saved.experts.out_RD.shape(), args.dy_TD.dtype());
+  const TensorView dtoken_TD = scratch(exec, args.dx_TD.shape(), args.dx_TD.dtype());
+  parts_.dispatcher->combine_backward(exec,
+                                      {.drows_RD = delta.experts.dout_RD,
+                                       .dweight_TK = dweight_TK,
+                                       .dy_TD = args.dy_TD,
+                                       .rows_RD = saved.experts.out_RD,
+                                       .weight_TK = saved.router.weight_TK},
+                                      saved.plan);
+  parts_.experts.backward_input(exec, drows_RD, saved.plan.offset_E1, saved.experts, delta.experts);
+  parts_.router.backward_input(exec, pass, {.dx_TD = dtoken_TD, .dweight_TK = dweight_TK},
+                               saved.router, delta.router);
+  if (parts_.shared) {
+    parts_.shared->backward_input(
+        exec, {.dx_TD = dtoken_TD, .dy_TD = args.dy_TD, .accumulate = ops::Accumulate::add},
+        saved.shared, delta.shared);
+  }
+  parts_.dispatcher->dispatch_backward(
+      exec, {.dx_TD = args.dx_TD, .drows_RD = drows_RD, .add_TD = dtoken_TD}, saved.plan);
+}
+
+void Moe::backward_weight(const Exec& exec, const ConstTensorView& x_TD, const MoeSaved& saved,
+                          const MoeDelta& delta, ops::Accumulate accumulate) const {
+  const ScratchScope scope{exec};
+  TensorView rows_RD = saved.rows_RD;
+  if (rows_RD.absent()) {
+    rows_RD = scratch(exec, saved.experts.out_RD.shape(), x_TD.dtype());
+    parts_.dispatcher->dispatch(exec, rows_RD, x_TD, saved.plan);
+  }
+  parts_.experts.backward_weight(
+      exec, {.rows_RD = rows_RD, .offset_E1 = saved.plan.offset_E1, .accumulate = accumulate},
+      saved.experts, delta.experts);
+  parts_.router.backward_weight(exec, x_TD, delta.router, accumulate);
+  if (parts_.shared) {
+    parts_.shared->backward_weight(exec, x_TD, saved.shared, delta.shared, accumulate);
+  }
+}
+
+}  // namespace shoal::nn

@@ -1,0 +1,118 @@
+#include <algorithm>
+#include <vector>
+
+#include "shoal/base/philox.hpp"
+#include "shoal/nn/parameter.hpp"
+#include "shoal/ops/elementwise.hpp"
+#include "shoal/tensor/tensor.hpp"
+
+namespace shoal::nn {
+namespace {
+
+/// Consecutive local elements whose global indices are consecutive too.
+struct Run {
+  std::int64_t global = 0;
+  std::int64_t count = 0;
+};
+
+bool is_whole(const SliceDim& dim, std::int64_t size) {
+  return dim.size() == size && dim.start == 0 && (dim.count == 1 || dim.stride == dim.block);
+}
+
+std::int64_t global_coordinate(const SliceDim& dim, std::int64_t local) {
+  return dim.start + local / dim.block * dim.stride + local % dim.block;
+}
+
+/// The run that starts at element `local` of the slice, row-major.
+Run run_at(const ParameterSpec& spec, std::int64_t local) {
+  Run run;
+  std::int64_t local_stride = 1, global_stride = 1;
+  bool whole_so_far = true;  // all faster dimensions are whole: runs go on across their ends
+  for (int i = spec.shape.rank() - 1; i >= 0; --i) {
+    const SliceDim& dim = spec.slice[static_cast<std::size_t>(i)];
+    const std::int64_t at = local / local_stride % dim.size();
+    run.global += global_coordinate(dim, at) * global_stride;
+    if (whole_so_far) {
+      const bool whole_dim = is_whole(dim, spec.shape[i]);
+      const std::int64_t left = whole_dim ? dim.size() - at : dim.block - at % dim.block;
+      run.count = left * local_stride - local % local_stride;
+      whole_so_far = whole_dim;
+    }
+    local_stride *= dim.size();
+    global_stride *= spec.shape[i];
+  }
+  if (spec.shape.rank() == 0) run.count = 1;
+  return run;
+}
+
+/// Calls body(local, run) for the runs that cover local elements [first, first + count).
+template <class Body>
+void for_each_run(const ParameterSpec& spec, std::int64_t first, std::int64_t count,
+                  const Body& body) {
+  for (std::int64_t at = first; at < first + count;) {
+    Run run = run_at(spec, at);
+    run.count = std::min(run.count, first + count - at);
+    body(at, run);
+    at += run.count;
+  }
+}
+
+/// Fills consecutive storage that holds local elements [first, ...) of a parameter.
+void fill_part(const Exec& exec, const ParameterSpec& spec, std::uint64_t seed, std::int64_t first,
+               const TensorView& values) {
+  if (spec.init.kind == Initializer::Kind::constant) {
+    const std::vector<float> host(static_cast<std::size_t>(values.elements()), spec.init.value);
+    upload_values(exec, values, host);
+    return;
+  }
+  for_each_run(spec, first, values.elements(), [&](std::int64_t local, const Run& run) {
+    ops::fill_normal(exec, {.y = values.rows(local - first, run.count),
+                            .seed = seed,
+                            .stream = spec.stream,
+                            .first = run.global,
+                            .std = spec.init.value});
+  });
+}
+
+}  // namespace
+
+std::vector<float> initial_values(const ParameterSpec& spec, std::uint64_t seed, std::int64_t first,
+                                  std::int64_t count) {
+  std::vector<float> values(static_cast<std::size_t>(count), spec.init.value);
+  if (spec.init.kind == Initializer::Kind::constant) return values;
+  for_each_run(spec, first, count, [&](std::int64_t local, const Run& run) {
+    float* out = values.data() + (local - first);
+    for (std::int64_t i = 0; i < run.count; ++i) {
+      const auto index = static_cast<std::uint64_t>(run.global + i);
+      out[i] = spec.init.value *
+               philox::normal(philox::block(seed, philox::Purpose::weights, index, spec.stream));
+    }
+  });
+  return values;
+}
+
+void fill_initial(const Exec& exec, const ParameterLayout& layout, const InitialWindow& window) {
+  zero(exec, window.values);
+  if (exec.is_dry()) return;
+  const std::int64_t begin = window.first, end = window.first + window.values.elements();
+  for (const Parameter& parameter : layout.parameters()) {
+    const StorageMap& map = parameter.storage;
+    if (parameter.spec.keep_f32 != window.keep_f32) continue;
+    for (std::int64_t part = 0; part < map.parts; ++part) {
+      const std::int64_t offset = map.offset + part * map.stride;
+      const std::int64_t from = std::max(offset, begin), to = std::min(offset + map.inner, end);
+      if (from >= to) continue;
+      fill_part(exec, parameter.spec, window.seed, part * map.inner + from - offset,
+                window.values.rows(from - begin, to - from));
+    }
+  }
+}
+
+void initialise(const Exec& exec, const ParameterStore& store, std::uint64_t seed) {
+  fill_initial(exec, store.layout(),
+               {.values = store.elem_values(), .first = 0, .keep_f32 = false, .seed = seed});
+  fill_initial(exec, store.layout(),
+               {.values = store.f32_values(), .first = 0, .keep_f32 = true, .seed = seed});
+}
+
+}  // namespace shoal::nn

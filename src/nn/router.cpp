@@ -1,0 +1,111 @@
+#include "shoal/nn/router.hpp"
+
+#include "shoal/ops/elementwise.hpp"
+#include "shoal/ops/router_ledger.hpp"
+
+namespace shoal::nn {
+namespace {
+
+/// x in fp32: itself, or a copy in scratch.
+ConstTensorView as_f32(const Exec& exec, const ConstTensorView& x) {
+  if (x.dtype() == DType::f32) return x;
+  const TensorView copy = scratch(exec, x.shape(), DType::f32);
+  ops::cast(exec, copy, x);
+  return copy;
+}
+
+}  // namespace
+
+Router::Router(const ModelConfig& config, const Weight& weight, const TensorView& bias_E)
+    : weight_{weight},
+      bias_E_{bias_E},
+      score_{config.router == "sigmoid" ? ops::RouterScore::sigmoid : ops::RouterScore::softmax},
+      slots_{config.num_experts_per_tok},
+      normalise_{config.norm_topk_prob},
+      per_sequence_{config.aux_loss_scope == "sequence"},
+      aux_{config.router_aux_loss_coef > 0.0},
+      z_{config.router_z_loss_coef > 0.0},
+      scaling_{static_cast<float>(config.routed_scaling_factor)} {}
+
+RouterSaved Router::reserve(const Store& store, const Batch& batch, std::int64_t tokens) const {
+  const std::int64_t E = experts();
+  const std::int64_t groups = per_sequence_ ? tokens / batch.sequence : 1;
+  return {.logits_TE = allocate(store, {tokens, E}, DType::f32),
+          .score_TE = allocate(store, {tokens, E}, DType::f32),
+          .index_TK = allocate(store, {tokens, slots_}, DType::i32),
+          .weight_TK = allocate(store, {tokens, slots_}, DType::f32),
+          .count_SE = allocate(store, {groups, E}, DType::i32)};
+}
+
+RouterDelta Router::reserve_delta(const Store& store, std::int64_t tokens) const {
+  return {.dlogits_TE = allocate(store, {tokens, experts()}, DType::f32)};
+}
+
+void Router::forward(const Exec& exec, const ConstTensorView& x_TD,
+                     const RouterSaved& saved) const {
+  const ScratchScope scope{exec};
+  weight_.forward(exec, saved.logits_TE, as_f32(exec, x_TD));
+  ops::router_forward(exec, {.index_TK = saved.index_TK,
+                             .weight_TK = saved.weight_TK,
+                             .score_TE = saved.score_TE,
+                             .logits_TE = saved.logits_TE,
+                             .bias_E = bias_E_,
+                             .score = score_,
+                             .normalise = normalise_,
+                             .scaling = scaling_});
+}
+
+void Router::statistics(const Exec& exec, const RouterSaved& saved, const Account& account) const {
+  const ScratchScope scope{exec};
+  const TensorView mean_SE = scratch(exec, saved.count_SE.shape(), DType::f32);
+  const TensorView entropy = scratch(exec, {1}, DType::f32), z = scratch(exec, {1}, DType::f32);
+  ops::router_statistics(exec, {.count_SE = saved.count_SE,
+                                .mean_score_SE = mean_SE,
+                                .entropy_sum = entropy,
+                                .z_sum = z,
+                                .index_TK = saved.index_TK,
+                                .score_TE = saved.score_TE,
+                                .logits_TE = saved.logits_TE,
+                                .score = score_});
+  if (account.ledger == nullptr) return;
+  ops::router_ledger_add(exec, {.count_E = account.ledger->count_E,
+                                .sums = account.ledger->sums,
+                                .count_SE = saved.count_SE,
+                                .mean_score_SE = mean_SE,
+                                .entropy_sum = entropy,
+                                .z_sum = z,
+                                .kept_E = account.kept_E,
+                                .tokens = saved.index_TK.dim(0),
+                                .slots_per_token = slots_});
+}
+
+void Router::backward_input(const Exec& exec, const Pass& pass, const BackwardInput& args,
+                            const RouterSaved& saved, const RouterDelta& delta) const {
+  ops::router_backward(exec, {.dlogits_TE = delta.dlogits_TE,
+                              .dweight_TK = args.dweight_TK,
+                              .index_TK = saved.index_TK,
+                              .weight_TK = saved.weight_TK,
+                              .score_TE = saved.score_TE,
+                              .logits_TE = saved.logits_TE,
+                              .count_SE = saved.count_SE,
+                              .aux_scale = aux_ ? pass.scalars.aux_scale : ConstTensorView{},
+                              .z_scale = z_ ? pass.scalars.z_scale : ConstTensorView{},
+                              .score = score_,
+                              .normalise = normalise_,
+                              .scaling = scaling_});
+  if (args.dx_TD.dtype() == DType::f32) {
+    return weight_.backward_input(exec, args.dx_TD, delta.dlogits_TE);
+  }
+  const ScratchScope scope{exec};
+  const TensorView dx_TD = scratch(exec, args.dx_TD.shape(), DType::f32);
+  weight_.backward_input(exec, dx_TD, delta.dlogits_TE);
+  ops::cast(exec, args.dx_TD, dx_TD);
+}
+
+void Router::backward_weight(const Exec& exec, const ConstTensorView& x_TD,
+                             const RouterDelta& delta, ops::Accumulate accumulate) const {
+  const ScratchScope scope{exec};
+  weight_.backward_weight(exec, delta.dlogits_TE, as_f32(exec, x_TD), accumulate);
+}
+
+}  // namespace shoal::nn
