@@ -37,18 +37,18 @@ struct OpenAttribute {
   OpenAttribute a;
   a.where = file_name + ": attribute " + name.second + " of " + name.first;
   require(link_path_exists(file, file_name, name.first), a.where + " is missing");
-  a.object = H5ObjectId{check_h5(H5Oopen(file, name.first.c_str(), H5P_DEFAULT))};
+  a.object = H5ObjectId{require_h5(H5Oopen(file, name.first.c_str(), H5P_DEFAULT), a.where)};
   require(H5Aexists(a.object.get(), name.second.c_str()) > 0, a.where + " is missing");
   a.id = H5AttributeId{H5Aopen(a.object.get(), name.second.c_str(), H5P_DEFAULT)};
   require_h5(a.id.get(), a.where);
-  const H5SpaceId space{check_h5(H5Aget_space(a.id.get()))};
+  const H5SpaceId space{require_h5(H5Aget_space(a.id.get()), a.where)};
   require(H5Sget_simple_extent_npoints(space.get()) == 1, a.where + " must hold one value");
   return a;
 }
 
 template <class T>
 [[nodiscard]] T read_number(const OpenAttribute& a, H5T_class_t wanted, hid_t type) {
-  const H5TypeId stored{check_h5(H5Aget_type(a.id.get()))};
+  const H5TypeId stored{require_h5(H5Aget_type(a.id.get()), a.where)};
   require(H5Tget_class(stored.get()) == wanted, a.where + " has another type than expected");
   T value{};
   require_h5(H5Aread(a.id.get(), type, &value), a.where);
@@ -64,7 +64,7 @@ void write_string_attribute(hid_t object, const std::string& name, const std::st
 }
 
 std::string read_string_attribute(hid_t attribute, const std::string& where) {
-  const H5TypeId stored{check_h5(H5Aget_type(attribute))};
+  const H5TypeId stored{require_h5(H5Aget_type(attribute), where)};
   require(H5Tget_class(stored.get()) == H5T_STRING, where + " must be text");
   if (H5Tis_variable_str(stored.get()) > 0) {
     const H5TypeId type = text_type();

@@ -14,7 +14,7 @@ constexpr std::int64_t kMaxChunkBytes = std::int64_t{1} << 28;
 constexpr std::int64_t kMaxRatio = 1 << 16;
 
 [[nodiscard]] H5Type stored_type(hid_t dataset, const std::string& where) {
-  const H5TypeId type{check_h5(H5Dget_type(dataset))};
+  const H5TypeId type{require_h5(H5Dget_type(dataset), where)};
   const std::size_t size = H5Tget_size(type.get());
   const H5T_class_t kind = H5Tget_class(type.get());
   if (kind == H5T_FLOAT && size == 2) return H5Type::f16;
@@ -28,7 +28,7 @@ constexpr std::int64_t kMaxRatio = 1 << 16;
     if (size == 4) return H5Type::u32;
     if (size == 8) return H5Type::u64;
     if (size == 2 && H5Aexists(dataset, "dtype") > 0) {
-      const H5AttributeId attribute{check_h5(H5Aopen(dataset, "dtype", H5P_DEFAULT))};
+      const H5AttributeId attribute{require_h5(H5Aopen(dataset, "dtype", H5P_DEFAULT), where)};
       if (read_string_attribute(attribute.get(), where) == "bf16") return H5Type::bf16;
     }
     if (size == 2) return H5Type::u16;
@@ -37,12 +37,12 @@ constexpr std::int64_t kMaxRatio = 1 << 16;
 }
 
 [[nodiscard]] Shape stored_shape(hid_t dataset, std::int64_t unit, const std::string& where) {
-  const H5SpaceId space{check_h5(H5Dget_space(dataset))};
+  const H5SpaceId space{require_h5(H5Dget_space(dataset), where)};
   const int rank = H5Sget_simple_extent_ndims(space.get());
   require(rank >= 1 && rank <= Shape::kMaxRank,
           where + " has " + std::to_string(rank) + " dimensions, allowed are 1 to 5");
   std::vector<hsize_t> dims(static_cast<std::size_t>(rank));
-  check_h5(H5Sget_simple_extent_dims(space.get(), dims.data(), nullptr));
+  require_h5(H5Sget_simple_extent_dims(space.get(), dims.data(), nullptr), where);
   Shape shape;
   std::int64_t bytes = unit;
   for (const hsize_t dim : dims) {
@@ -69,7 +69,7 @@ void check_filters(hid_t properties, const std::string& where) {
 
 void check_chunks(hid_t properties, std::int64_t unit, const std::string& where) {
   std::vector<hsize_t> chunk(Shape::kMaxRank);
-  const int rank = check_h5(H5Pget_chunk(properties, Shape::kMaxRank, chunk.data()));
+  const int rank = require_h5(H5Pget_chunk(properties, Shape::kMaxRank, chunk.data()), where);
   std::int64_t bytes = unit;
   for (int i = 0; i < rank; ++i) {
     const auto dim = static_cast<std::int64_t>(chunk[static_cast<std::size_t>(i)]);
@@ -80,7 +80,7 @@ void check_chunks(hid_t properties, std::int64_t unit, const std::string& where)
 
 void check_virtual_sources(hid_t properties, const std::string& where) {
   std::size_t count = 0;
-  check_h5(H5Pget_virtual_count(properties, &count));
+  require_h5(H5Pget_virtual_count(properties, &count), where);
   for (std::size_t i = 0; i < count; ++i) {
     std::string file(512, '\0');
     const ssize_t size = H5Pget_virtual_filename(properties, i, file.data(), file.size());
@@ -94,7 +94,7 @@ void check_virtual_sources(hid_t properties, const std::string& where) {
 
 /// Returns whether the dataset is virtual.
 [[nodiscard]] bool check_layout(hid_t dataset, std::int64_t unit, const std::string& where) {
-  const H5PropertyId properties{check_h5(H5Dget_create_plist(dataset))};
+  const H5PropertyId properties{require_h5(H5Dget_create_plist(dataset), where)};
   require(H5Pget_external_count(properties.get()) == 0, where + " keeps its data in another file");
   check_filters(properties.get(), where);
   const H5D_layout_t layout = H5Pget_layout(properties.get());
@@ -117,7 +117,7 @@ bool link_path_exists(hid_t file, const std::string& file_name, const std::strin
       return false;
     }
     H5L_info_t info;
-    check_h5(H5Lget_info(file, prefix.c_str(), &info, H5P_DEFAULT));
+    require_h5(H5Lget_info(file, prefix.c_str(), &info, H5P_DEFAULT), file_name);
     require(info.type == H5L_TYPE_HARD,
             file_name + ": " + prefix + " is a link out of its place, which is not followed");
   }

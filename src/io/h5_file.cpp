@@ -123,12 +123,13 @@ std::vector<std::string> H5File::list(const std::string& group) const {
   const H5GroupId id{H5Gopen2(impl_->id.get(), group.c_str(), H5P_DEFAULT)};
   require(static_cast<bool>(id), impl_->path.string() + ": " + group + " is not a group");
   H5G_info_t info;
-  check_h5(H5Gget_info(id.get(), &info));
+  require_h5(H5Gget_info(id.get(), &info), impl_->path.string());
   std::vector<std::string> names;
   for (hsize_t i = 0; i < info.nlinks; ++i) {
     std::array<char, 1024> text{};
-    check_h5(H5Lget_name_by_idx(id.get(), ".", H5_INDEX_NAME, H5_ITER_INC, i, text.data(),
-                                text.size(), H5P_DEFAULT));
+    require_h5(H5Lget_name_by_idx(id.get(), ".", H5_INDEX_NAME, H5_ITER_INC, i, text.data(),
+                                  text.size(), H5P_DEFAULT),
+               impl_->path.string());
     names.emplace_back(text.data());
   }
   return names;

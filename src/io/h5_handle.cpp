@@ -6,9 +6,8 @@ namespace shoal::io {
 namespace {
 
 bool prepare_library() {
-  H5dont_atexit();  // we close what we open; see flush_or_abandon for what stays open
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // errors become exceptions, not terminal output
-  H5PLset_loading_state(0);                     // a file must not choose code for us to load
+  H5dont_atexit();           // we close what we open; see flush_or_abandon for what stays open
+  H5PLset_loading_state(0);  // a file must not choose code for us to load
   register_zstd_filter();
   return true;
 }
@@ -27,7 +26,9 @@ std::unique_lock<std::recursive_mutex> h5_lock() {
   static std::recursive_mutex mutex;
   std::unique_lock lock{mutex};
   static const bool prepared = prepare_library();
-  static_cast<void>(prepared);
+  // A library built with threads keeps this setting for each of them.
+  thread_local const bool silent = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
+  static_cast<void>(prepared && silent);
   return lock;
 }
 

@@ -27,8 +27,9 @@ Id check_h5(Id id, Where at = Where::current()) {
 
 /// For what the contents of a file can cause: InputError with the library's own text.
 template <std::signed_integral Id>
-void require_h5(Id id, const std::string& what) {
+Id require_h5(Id id, const std::string& what) {
   if (id < 0) throw InputError{what + ": " + h5_error_stack()};
+  return id;
 }
 
 template <herr_t (*Close)(hid_t)>

@@ -39,7 +39,7 @@ struct ShardSummary {
                                           std::int64_t count);
 
 struct Document {
-  std::span<const std::uint32_t> tokens;  ///< not empty; ends with eos_id
+  std::span<const std::uint32_t> tokens;  ///< the last one, and only that, is eos_id
   std::int64_t text_bytes = 0;
 };
 
