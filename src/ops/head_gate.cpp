@@ -18,7 +18,7 @@ void head_gate_forward(const Exec& exec, const HeadGateForward& a) {
          "head_gate: groups, block and max_position must be positive");
   if (exec.is_dry()) {
     const ScratchScope scope{exec};
-    (void)scratch(exec, {T}, DType::f32);  // sums of the blocks
+    if (exec.on_gpu()) (void)head_gate_block_sums(exec, a);
     return;
   }
   if (T == 0) return;

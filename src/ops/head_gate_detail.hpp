@@ -5,6 +5,11 @@
 
 namespace shoal::ops {
 
+/// Scratch of head_gate_forward on the GPU: sums of the scores of each block.
+inline TensorView head_gate_block_sums(const Exec& exec, const HeadGateForward& a) {
+  return scratch(exec, a.score_T.shape(), DType::f32);
+}
+
 /// Scratch of head_gate_backward; a dry Exec takes it too.
 struct HeadGateScratch {
   TensorView dgate_T;   ///< f32: d loss / d g, what token t contributes to its block

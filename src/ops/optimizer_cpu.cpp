@@ -105,9 +105,10 @@ void square_sum(const Exec& exec, const TensorView& out, const ConstTensorView& 
   const ScratchScope scope{exec};
   double* parts = square_parts(exec).data<double>();
   const float* values = x.data<float>();
-  const std::int64_t N = x.elements(), width = ceil_div(N, kSquareParts);
+  const std::int64_t N = x.elements(), width = square_part_width(N);
+  const std::int64_t used = ceil_div(N, width);
 #pragma omp parallel for schedule(static)
-  for (std::int64_t part = 0; part < kSquareParts; ++part) {
+  for (std::int64_t part = 0; part < used; ++part) {
     const std::int64_t end = std::min(N, (part + 1) * width);
     double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
@@ -115,18 +116,13 @@ void square_sum(const Exec& exec, const TensorView& out, const ConstTensorView& 
     parts[part] = sum;
   }
   double total = accumulate == Accumulate::add ? out.data<double>()[0] : 0.0;
-  for (std::int64_t part = 0; part < kSquareParts; ++part) total += parts[part];
+  for (std::int64_t part = 0; part < used; ++part) total += parts[part];
   out.data<double>()[0] = total;
 }
 
 void step_decide(const Exec&, const StepDecide& a) {
   auto* state = reinterpret_cast<StepState*>(a.state.data<std::uint8_t>());
-  const DecideScalars settings{.max_norm = a.max_norm,
-                               .beta1 = a.beta1,
-                               .beta2 = a.beta2,
-                               .dynamic_loss_scale = a.dynamic_loss_scale,
-                               .growth_interval = a.growth_interval};
-  *state = decide(*state, settings, a.square_sum.data<double>()[0]);
+  *state = decide(*state, decide_scalars(a), a.square_sum.data<double>()[0]);
 }
 
 void optimizer_update(const Exec&, const OptimizerUpdate& a) {

@@ -16,6 +16,11 @@ inline constexpr std::int64_t kSquareParts = 1024;
 inline TensorView square_parts(const Exec& exec) {
   return scratch(exec, {kSquareParts}, DType::f64);
 }
+/// Elements of a part: a multiple of 4, chosen by their number alone; small tensors use few parts.
+constexpr std::int64_t square_part_width(std::int64_t count) {
+  const std::int64_t width = round_up(ceil_div(count, kSquareParts), 4);
+  return width < 4096 ? 4096 : width;
+}
 
 /// What one update needs, in fp32; the device fills the second group from its StepState.
 struct UpdateScalars {
@@ -131,6 +136,14 @@ struct DecideScalars {
   bool dynamic_loss_scale;
   int growth_interval;
 };
+
+inline DecideScalars decide_scalars(const StepDecide& a) {
+  return {.max_norm = a.max_norm,
+          .beta1 = a.beta1,
+          .beta2 = a.beta2,
+          .dynamic_loss_scale = a.dynamic_loss_scale,
+          .growth_interval = a.growth_interval};
+}
 
 constexpr StepState skip_step(StepState s, const DecideScalars& a) {
   s.skip = 1;

@@ -13,7 +13,8 @@ void route_plan(const Exec& exec, const RoutePlan& a) {
   std::int32_t* offset_E1 = a.offset_E1.data<std::int32_t>();
   std::int32_t* row_of_slot = a.row_of_slot_TK.data<std::int32_t>();
   std::int32_t* slot_of_row = a.slot_of_row_R.data<std::int32_t>();
-  const auto capacity = static_cast<std::int32_t>(a.capacity == 0 ? slots : a.capacity);
+  const auto capacity =
+      static_cast<std::int32_t>(a.capacity == 0 ? slots : std::min(a.capacity, slots));
 
   zero(exec, a.count_E);
   for (std::int64_t slot = 0; slot < slots; ++slot) ++count_E[index[slot]];

@@ -1,0 +1,160 @@
+#include "ops/cuda_common.cuh"
+#include "shoal/ops/permute.hpp"
+
+namespace shoal::ops::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarpSize;
+
+/// One warp per row; the rows are copied as words of 16, 4 or 2 bytes.
+template <class Word>
+__global__ void __launch_bounds__(kThreads)
+    gather_kernel(Word* rows_RW, const Word* x_TW, const std::int32_t* slot_of_row_R,
+                  std::int64_t R, std::int64_t W, std::int64_t K) {
+  const std::int64_t r = thread_index() / kWarpSize;
+  if (r >= R || slot_of_row_R[r] < 0) return;
+  const Word* from = x_TW + slot_of_row_R[r] / K * W;
+  Word* to = rows_RW + r * W;
+  for (std::int64_t w = threadIdx.x % kWarpSize; w < W; w += kWarpSize) to[w] = from[w];
+}
+
+template <class Word>
+void launch_gather(const Exec& exec, const GatherRows& a) {
+  const std::int64_t R = a.rows_RD.dim(0);
+  const std::int64_t words =
+      a.rows_RD.dim(1) * size_of(a.x_TD.dtype()) / static_cast<std::int64_t>(sizeof(Word));
+  gather_kernel<<<blocks_for(R, kWarps), kThreads, 0, exec.cuda().stream>>>(
+      reinterpret_cast<Word*>(a.rows_RD.bytes_begin()),
+      reinterpret_cast<const Word*>(a.x_TD.bytes_begin()),
+      device_data<std::int32_t>(a.slot_of_row_R), R, words, a.slots_per_token);
+  check_launch();
+}
+
+template <class Elem>
+struct Combine {
+  Elem* y_TD;
+  const Elem* rows_RD;
+  const std::int32_t* row_of_slot_TK;
+  const float* weight_TK;
+  const Elem* add_TD;
+  std::int64_t T, D;
+  int K;
+};
+
+/// One warp per token, N neighbouring columns per lane.
+template <class Elem, int N>
+__global__ void __launch_bounds__(kThreads) combine_kernel(Combine<Elem> a) {
+  const std::int64_t t = thread_index() / kWarpSize;
+  if (t >= a.T) return;
+  for (std::int64_t d = threadIdx.x % kWarpSize * N; d < a.D; d += kWarpSize * N) {
+    Vec<float, N> sum{};
+    for (int k = 0; k < a.K; ++k) {
+      const std::int64_t row = a.row_of_slot_TK[t * a.K + k];
+      if (row < 0) continue;
+      const float weight = a.weight_TK == nullptr ? 1.0F : a.weight_TK[t * a.K + k];
+      const Vec<float, N> x = load_floats<N>(a.rows_RD + row * a.D + d);
+#pragma unroll
+      for (int i = 0; i < N; ++i) sum.v[i] = fmaf(weight, x.v[i], sum.v[i]);
+    }
+    if (a.add_TD != nullptr) {
+      const Vec<float, N> add = load_floats<N>(a.add_TD + t * a.D + d);
+#pragma unroll
+      for (int i = 0; i < N; ++i) sum.v[i] += add.v[i];
+    }
+    store_floats(a.y_TD + t * a.D + d, sum);
+  }
+}
+
+template <class Elem>
+struct CombineBackward {
+  Elem* drows_RD;
+  float* dweight_TK;
+  const Elem* dy_TD;
+  const Elem* rows_RD;
+  const std::int32_t* row_of_slot_TK;
+  const float* weight_TK;
+  std::int64_t slots, D, K;
+};
+
+/// One warp per slot: each kept row belongs to exactly one.
+template <class Elem, int N>
+__global__ void __launch_bounds__(kThreads) combine_backward_kernel(CombineBackward<Elem> a) {
+  const std::int64_t slot = thread_index() / kWarpSize;
+  if (slot >= a.slots) return;
+  const int lane = threadIdx.x % kWarpSize;
+  const std::int64_t row = a.row_of_slot_TK[slot];
+  float dot = 0.0F;
+  if (row >= 0) {  // the same for the whole warp
+    const float weight = a.weight_TK[slot];
+    const Elem* dy_D = a.dy_TD + slot / a.K * a.D;
+    for (std::int64_t d = lane * N; d < a.D; d += kWarpSize * N) {
+      Vec<float, N> dy = load_floats<N>(dy_D + d);
+      const Vec<float, N> x = load_floats<N>(a.rows_RD + row * a.D + d);
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        dot = fmaf(dy.v[i], x.v[i], dot);
+        dy.v[i] *= weight;
+      }
+      store_floats(a.drows_RD + row * a.D + d, dy);
+    }
+  }
+  dot = warp_sum(dot);
+  if (lane == 0) a.dweight_TK[slot] = dot;
+}
+
+}  // namespace
+
+void gather_rows(const Exec& exec, const GatherRows& a) {
+  const std::int64_t row_bytes = a.rows_RD.dim(1) * size_of(a.x_TD.dtype());
+  if (allows_vectors<std::byte>(row_bytes, a.rows_RD.bytes_begin(), a.x_TD.bytes_begin())) {
+    launch_gather<uint4>(exec, a);
+  } else if (size_of(a.x_TD.dtype()) == 4) {
+    launch_gather<std::uint32_t>(exec, a);
+  } else {
+    launch_gather<std::uint16_t>(exec, a);
+  }
+}
+
+void combine_rows(const Exec& exec, const CombineRows& a) {
+  with_device_elem(a.y_TD.dtype(), [&](auto elem) {
+    using Elem = decltype(elem);
+    const Combine<Elem> args{.y_TD = device_data<Elem>(a.y_TD),
+                             .rows_RD = device_data<Elem>(a.rows_RD),
+                             .row_of_slot_TK = device_data<std::int32_t>(a.row_of_slot_TK),
+                             .weight_TK = device_data<float>(a.weight_TK),
+                             .add_TD = device_data<Elem>(a.add_TD),
+                             .T = a.y_TD.dim(0),
+                             .D = a.y_TD.dim(1),
+                             .K = static_cast<int>(a.row_of_slot_TK.dim(1))};
+    with_width<Elem>(allows_vectors<Elem>(args.D, args.y_TD, args.rows_RD, args.add_TD),
+                     [&](auto n) {
+                       combine_kernel<Elem, n.value>
+                           <<<blocks_for(args.T, kWarps), kThreads, 0, exec.cuda().stream>>>(args);
+                     });
+  });
+  check_launch();
+}
+
+void combine_rows_backward(const Exec& exec, const CombineRowsBackward& a) {
+  with_device_elem(a.dy_TD.dtype(), [&](auto elem) {
+    using Elem = decltype(elem);
+    const CombineBackward<Elem> args{.drows_RD = device_data<Elem>(a.drows_RD),
+                                     .dweight_TK = device_data<float>(a.dweight_TK),
+                                     .dy_TD = device_data<Elem>(a.dy_TD),
+                                     .rows_RD = device_data<Elem>(a.rows_RD),
+                                     .row_of_slot_TK = device_data<std::int32_t>(a.row_of_slot_TK),
+                                     .weight_TK = device_data<float>(a.weight_TK),
+                                     .slots = a.row_of_slot_TK.elements(),
+                                     .D = a.dy_TD.dim(1),
+                                     .K = a.row_of_slot_TK.dim(1)};
+    with_width<Elem>(
+        allows_vectors<Elem>(args.D, args.drows_RD, args.dy_TD, args.rows_RD), [&](auto n) {
+          combine_backward_kernel<Elem, n.value>
+              <<<blocks_for(args.slots, kWarps), kThreads, 0, exec.cuda().stream>>>(args);
+        });
+  });
+  check_launch();
+}
+
+}  // namespace shoal::ops::cuda
