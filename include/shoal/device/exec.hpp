@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "shoal/device/algorithm_cache.hpp"
 #include "shoal/device/arena.hpp"
 #include "shoal/device/device.hpp"
 
@@ -20,6 +21,7 @@ struct CudaContext {
   void* blas_workspace = nullptr;
   std::int64_t blas_workspace_bytes = 0;
   int multiprocessors = 0;
+  std::unique_ptr<AlgorithmCache> algorithms = std::make_unique<AlgorithmCache>();
 };
 
 /// Where work runs: a device, its stream, its arena and its BLAS handles. First argument of every

@@ -1,0 +1,116 @@
+#pragma once
+// What all CUDA kernels of attention share: where heads lie, which pairs are active.
+#include <limits>
+
+#include "ops/cuda_common.cuh"
+#include "shoal/ops/attention.hpp"
+
+namespace shoal::ops::cuda {
+
+inline constexpr float kLog2E = 1.44269504088896340736F;
+inline constexpr float kLn2 = 0.693147180559945309417F;
+inline constexpr int kMaxHeadDim = 256;  // sums of a row live in registers
+
+/// Element (t, head, i) is at data[t * stride + head * head_dim + i].
+template <class Elem>
+struct HeadData {
+  Elem* data;
+  std::int64_t stride;
+  int head_dim;
+  [[nodiscard]] __device__ Elem* row(int head, std::int64_t t) const {
+    return data + t * stride + std::int64_t{head} * head_dim;
+  }
+};
+template <class Elem, class View>
+[[nodiscard]] auto head_data(const BasicHeads<View>& heads) {
+  auto* base = device_data<Elem>(heads.rows) + heads.first;
+  return HeadData<std::remove_pointer_t<decltype(base)>>{base, heads.rows.dim(1),
+                                                         static_cast<int>(heads.head_dim)};
+}
+/// True when every head's rows allow 16-byte accesses.
+template <class Elem, class... H>
+[[nodiscard]] bool heads_allow_vectors(const H&... heads) {
+  return (allows_vectors<Elem>(heads.rows.dim(1), heads.rows.bytes_begin()) && ...) &&
+         ((heads.first * std::int64_t{sizeof(Elem)} % 16 == 0) && ...) &&
+         ((heads.head_dim * std::int64_t{sizeof(Elem)} % 16 == 0) && ...);
+}
+
+/// Which keys a token sees and which groups it uses; as in the argument structs.
+struct TokenRules {
+  const std::int32_t* doc_start;
+  const std::int32_t* active_groups;  // or null
+  int tokens;
+
+  [[nodiscard]] __device__ bool active(int t, int group) const {
+    return active_groups == nullptr || group < active_groups[t];
+  }
+  /// Any of tokens [t0, t0 + count); all lanes of the warp call and get the same answer.
+  [[nodiscard]] __device__ bool any_active(int t0, int count, int group) const {
+    if (active_groups == nullptr) return true;
+    bool mine = false;
+    for (int i = static_cast<int>(threadIdx.x) % kWarpSize; i < count; i += kWarpSize) {
+      mine = mine || group < active_groups[t0 + i];
+    }
+    return __any_sync(kFullWarp, mine);
+  }
+};
+
+/// One call of the forward or backward kernels. The lse of an inactive pair is infinity, so that
+/// its probabilities come out as zero.
+template <class Elem>
+struct ForwardCall {
+  HeadData<Elem> out;
+  HeadData<const Elem> q, k, v;
+  float* lse;  // or null
+  TokenRules rules;
+  int heads, groups;
+  float scale;
+  bool vectors;
+};
+template <class Elem>
+struct BackwardCall {
+  HeadData<Elem> dq, dk, dv;
+  HeadData<const Elem> dout, q, k, v;
+  const float* lse;
+  const float* delta;  // [H, T]: <dout, out>
+  TokenRules rules;
+  int heads, groups;
+  float scale;
+  bool vectors;
+};
+
+/// 2^x, subnormal results flushed to zero.
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// Calls `body(std::integral_constant<int, D>{})` with the smallest instance that holds head_dim;
+/// columns beyond it are zeros.
+template <class Body>
+void with_head_dim(std::int64_t head_dim, Body&& body) {
+  if (head_dim <= 32) return body(std::integral_constant<int, 32>{});
+  if (head_dim <= 64) return body(std::integral_constant<int, 64>{});
+  if (head_dim <= 128) return body(std::integral_constant<int, 128>{});
+  return body(std::integral_constant<int, kMaxHeadDim>{});
+}
+
+/// Raises the kernel's limit of dynamic shared memory.
+template <class Kernel>
+void allow_shared(Kernel* kernel, std::size_t bytes) {
+  shoal::cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                          static_cast<int>(bytes)));
+}
+
+// Launchers, one family of kernels a file. Elem is a 16-bit type for mma, float for simt.
+template <class Elem>
+void launch_forward_mma(const Exec& exec, const ForwardCall<Elem>& call);
+template <class Elem>
+void launch_key_gradient_mma(const Exec& exec, const BackwardCall<Elem>& call);
+template <class Elem>
+void launch_query_gradient_mma(const Exec& exec, const BackwardCall<Elem>& call);
+void launch_forward_simt(const Exec& exec, const ForwardCall<float>& call);
+void launch_backward_simt(const Exec& exec, const BackwardCall<float>& call);
+
+}  // namespace shoal::ops::cuda
