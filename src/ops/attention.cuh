@@ -30,9 +30,13 @@ template <class Elem, class View>
 /// True when every head's rows allow 16-byte accesses.
 template <class Elem, class... H>
 [[nodiscard]] bool heads_allow_vectors(const H&... heads) {
-  return (allows_vectors<Elem>(heads.rows.dim(1), heads.rows.bytes_begin()) && ...) &&
-         ((heads.first * std::int64_t{sizeof(Elem)} % 16 == 0) && ...) &&
-         ((heads.head_dim * std::int64_t{sizeof(Elem)} % 16 == 0) && ...);
+  constexpr auto kElements = static_cast<std::int64_t>(16 / sizeof(Elem));
+  const auto aligned = [](const auto& h) {
+    return reinterpret_cast<std::uintptr_t>(h.rows.bytes_begin()) % 16 == 0 &&
+           h.rows.dim(1) % kElements == 0 && h.first % kElements == 0 &&
+           h.head_dim % kElements == 0;
+  };
+  return (aligned(heads) && ...);
 }
 
 /// Which keys a token sees and which groups it uses; as in the argument structs.

@@ -147,7 +147,15 @@ struct GroupedGrid {
   return blocks_for(row_tiles * ceil_div(columns, g.tile), 1, g.blocks_at_once);
 }
 
-/// c op v for neighbouring columns j and j + 1 of one row.
+[[nodiscard]] inline bool aligned_for_vectors(const void* a, const void* b, const void* c) {
+  constexpr std::uintptr_t kBytes = 16;
+  return (reinterpret_cast<std::uintptr_t>(a) | reinterpret_cast<std::uintptr_t>(b) |
+          reinterpret_cast<std::uintptr_t>(c)) %
+             kBytes ==
+         0;
+}
+
+/// Overwrites or adds to one element.
 template <class Out>
 __device__ inline void store_sum(Out* c, float value, bool add) {
   *c = from_float<Out>(add ? to_float(*c) + value : value);

@@ -166,8 +166,8 @@ void launch_grouped_mma(const Exec& exec, const GroupedCall& call, std::int64_t 
 /// Chooses the instance: element types, and whether rows allow 16-byte accesses.
 template <GroupedForm kForm>
 void grouped_mma(const Exec& exec, const GroupedCall& call, const GroupedGemm& args) {
-  const bool vectors = call.n % kChunk == 0 && call.k % kChunk == 0 &&
-                       allows_vectors<float>(4, call.a, call.b, call.c);
+  const bool vectors =
+      call.n % kChunk == 0 && call.k % kChunk == 0 && aligned_for_vectors(call.a, call.b, call.c);
   const auto launch = [&](auto elem, auto out) {
     using Elem = decltype(elem);
     using Out = decltype(out);
