@@ -1,39 +1,31 @@
 #include "comm/reduce.hpp"
 
-#include <bit>
-#include <cmath>
-#include <limits>
+#include <type_traits>
 
 #include "shoal/base/error.hpp"
+#include "shoal/tensor/dtype.hpp"
 
 namespace shoal::comm {
 namespace {
 
-struct Bf16 {
-  std::uint16_t bits;
-};
-
-[[nodiscard]] inline float widen(Bf16 x) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
-}
-[[nodiscard]] inline float widen(_Float16 x) {
-  return static_cast<float>(x);
-}
 template <class T>
-[[nodiscard]] inline T widen(T x) {
+[[nodiscard]] auto widen(T x) {
   return x;
+}
+[[nodiscard]] inline float widen(Bf16 x) {
+  return to_float(x);
+}
+[[nodiscard]] inline float widen(Half x) {
+  return to_float(x);
 }
 
 template <class T, class Wide>
 [[nodiscard]] inline T narrow(Wide x) {
-  return static_cast<T>(x);
-}
-template <>
-[[nodiscard]] inline Bf16 narrow<Bf16, float>(float x) {
-  const auto bits = std::bit_cast<std::uint32_t>(x);
-  if (std::isnan(x)) return {static_cast<std::uint16_t>((bits >> 16) | 0x40U)};
-  const std::uint32_t round_to_even = 0x7FFFU + ((bits >> 16) & 1U);
-  return {static_cast<std::uint16_t>((bits + round_to_even) >> 16)};
+  if constexpr (std::is_same_v<T, Bf16> || std::is_same_v<T, Half>) {
+    return from_float<T>(x);
+  } else {
+    return static_cast<T>(x);
+  }
 }
 
 struct Sum {
@@ -97,7 +89,7 @@ void reduce_in_rank_order(std::byte* out, const RankBlocks& blocks, ReduceOp op)
     case ElementType::u64:
       return fold<std::uint64_t>(out, blocks, op);
     case ElementType::f16:
-      return fold<_Float16>(out, blocks, op);
+      return fold<Half>(out, blocks, op);
     case ElementType::bf16:
       return fold<Bf16>(out, blocks, op);
   }

@@ -1,0 +1,60 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+
+#include "shoal/comm/communicator.hpp"
+#include "shoal/device/exec.hpp"
+#include "shoal/tensor/view.hpp"
+
+namespace shoal::comm {
+
+/// Equal blocks, one a rank: send [n * size()] of one dtype, recv [n] = the reduction of block
+/// rank() over all ranks.
+struct ReduceScatter {
+  ConstTensorView send;
+  TensorView recv;
+  ReduceOp op = ReduceOp::sum;
+};
+/// send [n], recv [n * size()] in rank order.
+struct AllGather {
+  ConstTensorView send;
+  TensorView recv;
+};
+
+/// Collectives on tensors of an Exec's device, ordered with its stream. Contracts are checked, also
+/// on a dry Exec, where nothing else happens. Equal sizes on all ranks. One object serves one Exec.
+class TensorCollectives {
+ public:
+  virtual ~TensorCollectives() = default;
+  [[nodiscard]] virtual int rank() const = 0;
+  [[nodiscard]] virtual int size() const = 0;
+  /// Whether the calls may be captured into a CUDA graph: no host takes part.
+  [[nodiscard]] virtual bool capturable() const = 0;
+
+  void all_reduce(const Exec& exec, const TensorView& data, ReduceOp op);
+  void reduce_scatter(const Exec& exec, const ReduceScatter& args);
+  void all_gather(const Exec& exec, const AllGather& args);
+  void broadcast(const Exec& exec, const TensorView& data, int root);
+
+ private:
+  virtual void run_all_reduce(const Exec& exec, const TensorView& data, ReduceOp op) = 0;
+  virtual void run_reduce_scatter(const Exec& exec, const ReduceScatter& args) = 0;
+  virtual void run_all_gather(const Exec& exec, const AllGather& args) = 0;
+  virtual void run_broadcast(const Exec& exec, const TensorView& data, int root) = 0;
+};
+
+struct HostCollectivesOptions {
+  std::int64_t staging_bytes = std::int64_t{8} << 20;  ///< page-locked, device memory only
+  bool always_stage = false;  ///< stage host memory too, to test the path without a GPU
+};
+
+/// Over a Communicator: host memory directly, device memory through a page-locked buffer in bounded
+/// pieces. Each wait for the device is counted in the communicator's WaitLog by the operation's
+/// name. Any number of ranks may share a device. `group` must outlive the result.
+[[nodiscard]] std::unique_ptr<TensorCollectives> make_host_collectives(
+    const Communicator& group, DeviceKind device, const HostCollectivesOptions& options = {});
+
+/// Error for u16, which nothing reduces over ranks.
+[[nodiscard]] ElementType element_type_of(DType dtype);
+
+}  // namespace shoal::comm
