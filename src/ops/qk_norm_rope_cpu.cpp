@@ -21,19 +21,29 @@ Angles angles_of(const Args& a, std::int64_t t) {
   return {a.cos_PC.template data<float>() + row, a.sin_PC.template data<float>() + row, half};
 }
 
-/// y = rotation of (x * rstd * w); w may be null: all ones.
-template <class Elem>
+/// y = rotation of (x * rstd * w); without kNorm of x.
+template <bool kNorm, class Elem>
 void rotate(Elem* y, const Elem* x, const Elem* w, float rstd, const Angles& r) {
 #pragma omp simd
   for (std::int64_t i = 0; i < r.half; ++i) {
     const std::int64_t j = i + r.half;
-    const float wa = w == nullptr ? 1.0F : to_float(w[i]);
-    const float wb = w == nullptr ? 1.0F : to_float(w[j]);
-    const float a = to_float(x[i]) * rstd * wa;
-    const float b = to_float(x[j]) * rstd * wb;
+    float a = to_float(x[i]);
+    float b = to_float(x[j]);
+    if constexpr (kNorm) {
+      a *= rstd * to_float(w[i]);
+      b *= rstd * to_float(w[j]);
+    }
     y[i] = from_float<Elem>(a * r.cos[i] - b * r.sin[i]);
     y[j] = from_float<Elem>(b * r.cos[i] + a * r.sin[i]);
   }
+}
+
+template <class Elem>
+float inverse_rms(const Elem* x_d, std::int64_t d, float eps) {
+  float sum = 0.0F;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < d; ++i) sum += to_float(x_d[i]) * to_float(x_d[i]);
+  return 1.0F / std::sqrt(sum / static_cast<float>(d) + eps);
 }
 
 /// Gradient before the rotation: the inverse rotation of dy, at element i of each half.
@@ -60,15 +70,13 @@ void forward(const QkNormRopeForward& a) {
       const Elem* x_d = a.qkv_TC.data<Elem>() + t * a.layout.qkv_columns() + j * d;
       Elem* y_d = a.qk_TC.data<Elem>() + t * a.layout.qk_columns() + j * d;
       const Elem* w_d = optional_data<Elem>(j < a.layout.heads ? a.q_weight_d : a.k_weight_d);
-      float rstd = 1.0F;
-      if (w_d != nullptr) {
-        float sum = 0.0F;
-#pragma omp simd reduction(+ : sum)
-        for (std::int64_t i = 0; i < d; ++i) sum += to_float(x_d[i]) * to_float(x_d[i]);
-        rstd = 1.0F / std::sqrt(sum / static_cast<float>(d) + a.eps);
-        rstd_TJ[t * J + j] = rstd;
+      if (w_d == nullptr) {
+        rotate<false>(y_d, x_d, w_d, 1.0F, angles);
+        continue;
       }
-      rotate(y_d, x_d, w_d, rstd, angles);
+      const float rstd = inverse_rms(x_d, d, a.eps);
+      rstd_TJ[t * J + j] = rstd;
+      rotate<true>(y_d, x_d, w_d, rstd, angles);
     }
   }
 }

@@ -60,6 +60,15 @@ TEST(Dropout, KeepsTheMeanAndTheRate) {
   EXPECT_NEAR(zeros, 0.25, 0.005);
 }
 
+TEST(Dropout, NeighboursAreIndependent) {
+  const Values y = dropped(test::make_exec(DeviceKind::cpu), DType::f32, Values(100000, 1.0F), {});
+  for (std::size_t lane = 0; lane < 4; ++lane) {  // of a group that shares one Philox block
+    double both = 0.0;
+    for (std::size_t i = lane; i + 1 < y.size(); i += 4) both += y[i] == 0.0F && y[i + 1] == 0.0F;
+    EXPECT_NEAR(both / 25000.0, 0.0625, 0.008) << "lane " << lane;
+  }
+}
+
 TEST(Dropout, DependsOnSeedAndStream) {
   const Exec exec = test::make_exec(DeviceKind::cpu);
   const Values ones(64, 1.0F);
