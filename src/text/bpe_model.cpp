@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <queue>
+#include <tuple>
 #include <utility>
 
 #include "shoal/base/error.hpp"
@@ -24,41 +25,6 @@ std::uint64_t mix(std::uint64_t x) {  // finaliser of SplitMix64 (Steele et al. 
 
 }  // namespace
 
-/// Direct-mapped table of short pieces with few ids, one cache line an entry: 4 MiB in all, however
-/// long the run. A newcomer replaces the old entry, so that a change of subject is followed.
-class BpeModel::Cache {
- public:
-  static constexpr std::size_t kMaxBytes = 30;
-  static constexpr std::size_t kMaxIds = 8;
-  struct alignas(64) Entry {
-    std::uint8_t length = 0;
-    std::uint8_t num_ids = 0;
-    std::array<char, kMaxBytes> bytes{};
-    std::array<std::uint32_t, kMaxIds> ids{};
-  };
-
-  Entry& entry(std::string_view piece) { return entries_[index(piece)]; }
-  static bool holds(const Entry& e, std::string_view piece) {
-    return e.length == piece.size() && std::memcmp(e.bytes.data(), piece.data(), piece.size()) == 0;
-  }
-
- private:
-  static constexpr std::size_t kEntries = std::size_t{1} << 16;
-  static std::size_t index(std::string_view piece) {
-    std::uint64_t h = piece.size() * 0x9E3779B97F4A7C15U;
-    std::size_t i = 0;
-    for (; i + 8 <= piece.size(); i += 8) h = mix(h ^ load(piece.data() + i, 8));
-    if (i < piece.size()) h = mix(h ^ load(piece.data() + i, piece.size() - i));
-    return (h ^ (h >> 16)) & (kEntries - 1);
-  }
-  static std::uint64_t load(const char* p, std::size_t n) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, p, n);
-    return word;
-  }
-  std::vector<Entry> entries_ = std::vector<Entry>(kEntries);
-};
-
 BpeModel::BpeModel(Parts parts) : parts_{std::move(parts)} {
   std::uint64_t capacity = 16;
   while (capacity < 2 * parts_.merges.size()) capacity *= 2;
@@ -71,7 +37,7 @@ BpeModel::BpeModel(Parts parts) : parts_{std::move(parts)} {
     while (slots_[i].key != kEmptyKey && slots_[i].key != key) i = (i + 1) & mask_;
     slots_[i] = {key, {static_cast<std::uint32_t>(rank), m.result}};
   }
-  if (!bytes_only()) cache_ = std::make_unique<Cache>();
+  if (!bytes_only()) cache_ = std::make_unique<PieceCache>();
 }
 
 BpeModel::~BpeModel() = default;
@@ -88,25 +54,41 @@ void BpeModel::encode(const std::vector<std::string_view>& pieces,
                       std::vector<std::uint32_t>& ids) const {
   // A second thread at the same time works without the cache instead of waiting.
   const std::unique_lock lock{cache_mutex_, std::try_to_lock};
-  for (const std::string_view piece : pieces) {
-    if (!lock || !cache_ || piece.size() > Cache::kMaxBytes) {
-      encode_piece(piece, ids);
-      continue;
-    }
-    Cache::Entry& e = cache_->entry(piece);
-    if (Cache::holds(e, piece)) {
-      ids.insert(ids.end(), e.ids.begin(), e.ids.begin() + e.num_ids);
-      continue;
-    }
-    const std::size_t first = ids.size();
-    encode_piece(piece, ids);
-    const std::size_t n = ids.size() - first;
-    if (n > Cache::kMaxIds) continue;
-    e.length = static_cast<std::uint8_t>(piece.size());
-    e.num_ids = static_cast<std::uint8_t>(n);
-    std::memcpy(e.bytes.data(), piece.data(), piece.size());
-    std::copy_n(ids.begin() + static_cast<std::ptrdiff_t>(first), n, e.ids.begin());
+  if (!lock || !cache_) {
+    for (const std::string_view piece : pieces) encode_piece(piece, ids);
+    return;
   }
+  for (std::size_t i = 0; i < pieces.size(); i += kBatch) {
+    encode_batch(std::span{pieces}.subspan(i, std::min(kBatch, pieces.size() - i)), ids);
+  }
+}
+
+/// All keys first: the cache lines of the later pieces arrive while the first ones are looked up.
+void BpeModel::encode_batch(std::span<const std::string_view> pieces,
+                            std::vector<std::uint32_t>& ids) const {
+  std::array<PieceKey, kBatch> keys;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    if (pieces[i].size() > PieceKey::kMaxBytes) continue;
+    keys[i] = PieceKey{pieces[i], PieceCache::kSlotMask};
+    cache_->prefetch(keys[i]);
+  }
+  std::array<std::uint32_t, kBatch * PieceCache::kMaxIds> known;  // ids not appended yet
+  std::size_t num_known = 0;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    PieceCache::Entry& entry = (*cache_)[keys[i]];
+    if (entry.holds(keys[i]) && keys[i].length != 0) [[likely]] {
+      std::memcpy(&known[num_known], entry.ids.data(), sizeof(entry.ids));
+      num_known += entry.num_ids;
+      continue;
+    }
+    ids.insert(ids.end(), known.begin(), known.begin() + static_cast<std::ptrdiff_t>(num_known));
+    num_known = 0;
+    const std::size_t first = ids.size();
+    encode_piece(pieces[i], ids);
+    const std::size_t n = ids.size() - first;
+    if (n <= PieceCache::kMaxIds && keys[i].length != 0) entry.set(keys[i], &ids[first], n);
+  }
+  ids.insert(ids.end(), known.begin(), known.begin() + static_cast<std::ptrdiff_t>(num_known));
 }
 
 void BpeModel::encode_piece(std::string_view piece, std::vector<std::uint32_t>& ids) const {

@@ -3,10 +3,13 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
+
+#include "text/piece_cache.hpp"
 
 namespace shoal::text {
 
@@ -33,13 +36,15 @@ class BpeModel {
   [[nodiscard]] std::uint32_t byte_id(unsigned char byte) const { return parts_.byte_ids[byte]; }
 
  private:
-  class Cache;
   struct Rule {
     std::uint32_t rank, result;
   };
   static constexpr std::uint32_t kNoRank = 0xFFFFFFFFU;
 
   [[nodiscard]] Rule find(std::uint32_t left, std::uint32_t right) const;
+  static constexpr std::size_t kBatch = 16;
+  void encode_batch(std::span<const std::string_view> pieces,
+                    std::vector<std::uint32_t>& ids) const;
   void encode_piece(std::string_view piece, std::vector<std::uint32_t>& ids) const;
   void merge_short(std::string_view piece, std::vector<std::uint32_t>& ids) const;
   void merge_long(std::string_view piece, std::vector<std::uint32_t>& ids) const;
@@ -53,7 +58,7 @@ class BpeModel {
   std::vector<Slot> slots_;
   std::uint64_t mask_ = 0;
   mutable std::mutex cache_mutex_;
-  std::unique_ptr<Cache> cache_;
+  std::unique_ptr<PieceCache> cache_;
 };
 
 }  // namespace shoal::text

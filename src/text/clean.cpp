@@ -159,29 +159,43 @@ bool Cleaner::clean(std::string_view raw, std::string& out, CleanReport& report)
   return true;
 }
 
-Hash128 dedup_key(std::string_view cleaned) {
-  std::string composed;
-  if (!is_normalized(cleaned, Normalization::nfc)) {
-    normalize(cleaned, Normalization::nfc, composed);
-    cleaned = composed;
-  }
+namespace {
+
+/// `utf8` with each run of white space as one space and none at the ends. ASCII runs without a
+/// branch on its content: every byte is written, and only some of them count.
+std::string fold_white_space(std::string_view utf8) {
   const CharClasses& classes = CharClasses::instance();
-  std::string folded;
-  folded.reserve(cleaned.size());
-  bool pending = false;
-  while (!cleaned.empty()) {
-    const Decoded d = decode_utf8(cleaned);
-    const auto length = static_cast<std::size_t>(d.length);
-    if ((classes[d.code_point] & kSpace) != 0) {
-      pending = !folded.empty();
-    } else {
-      if (pending) folded.push_back(' ');
-      pending = false;
-      folded.append(cleaned.substr(0, length));
+  std::string folded(utf8.size(), '\0');
+  std::size_t n = 0;
+  bool after_space = true;
+  for (std::size_t i = 0; i < utf8.size();) {
+    const auto byte = static_cast<unsigned char>(utf8[i]);
+    if (byte < 0x80) [[likely]] {
+      const bool space = (classes[byte] & kSpace) != 0;
+      folded[n] = space ? ' ' : utf8[i];
+      n += space && after_space ? 0 : 1;
+      after_space = space;
+      ++i;
+      continue;
     }
-    cleaned.remove_prefix(length);
+    const Decoded d = decode_utf8(utf8.substr(i));
+    const bool space = (classes[d.code_point] & kSpace) != 0;
+    if (!space) n += utf8.copy(&folded[n], static_cast<std::size_t>(d.length), i);
+    if (space && !after_space) folded[n++] = ' ';
+    after_space = space;
+    i += static_cast<std::size_t>(d.length);
   }
-  return hash128(folded);
+  folded.resize(n > 0 && after_space ? n - 1 : n);
+  return folded;
+}
+
+}  // namespace
+
+Hash128 dedup_key(std::string_view cleaned) {
+  if (is_normalized(cleaned, Normalization::nfc)) return hash128(fold_white_space(cleaned));
+  std::string composed;
+  normalize(cleaned, Normalization::nfc, composed);
+  return hash128(fold_white_space(composed));
 }
 
 }  // namespace shoal::text
