@@ -9,8 +9,13 @@ function(shoal_mpi_test layer)
   foreach(ranks IN LISTS ARGN)
     add_test(NAME ${layer}_np${ranks}
       COMMAND ${MPIEXEC_EXECUTABLE} --oversubscribe -np ${ranks} $<TARGET_FILE:test_${layer}>)
-    # Ranks share the cores of a test machine: waiting must yield, and one thread a rank is plenty.
-    set_tests_properties(${layer}_np${ranks} PROPERTIES TIMEOUT 900 PROCESSORS 2 ENVIRONMENT
-      "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1;OMPI_MCA_mpi_yield_when_idle=1")
+    set_tests_properties(${layer}_np${ranks} PROPERTIES TIMEOUT 900)
+    shoal_mpi_test_environment(${layer}_np${ranks})
   endforeach()
+endfunction()
+
+# Ranks share the cores of a test machine: waiting must yield, and one thread a rank is plenty.
+function(shoal_mpi_test_environment test)
+  set_tests_properties(${test} PROPERTIES PROCESSORS 2 ENVIRONMENT
+    "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1;OMPI_MCA_mpi_yield_when_idle=1")
 endfunction()
