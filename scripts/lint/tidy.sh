@@ -37,5 +37,7 @@ if [ ${#files[@]} -eq 0 ]; then
   exit 0
 fi
 echo "tidy: ${#files[@]} files"
-printf '%s\n' "${files[@]}" | xargs -n 1 -P "$(nproc)" clang-tidy -p "$build_dir" --quiet
+printf '%s\n' "${files[@]}" | xargs -n 1 -P "$(nproc)" clang-tidy -p "$build_dir" --quiet \
+  --extra-arg=-Wno-unknown-warning-option \
+  --extra-arg=-include --extra-arg="$PWD/scripts/lint/tidy_prelude.hpp"
 echo "tidy: clean"

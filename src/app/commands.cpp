@@ -1,11 +1,52 @@
-#include "shoal/app/commands.hpp"
+#include "app/commands.hpp"
 
 #include <algorithm>
 
 namespace shoal::app {
+namespace {
+
+std::vector<Command> make_table() {
+  const auto tool = [](const char* section, std::int64_t arguments) {
+    return OptionRules{
+        .own = {section}, .sections = {section}, .input_file = true, .max_arguments = arguments};
+  };
+  return {
+      {.name = "prepare",
+       .usage = "[INPUT.ini] [FILE | FOLDER ...] --output=FOLDER",
+       .summary = "text files to token shards: clean, tokenise, split",
+       .rules = {.own = {"prepare", "clean", "tokenizer"},
+                 .sections = {"prepare", "clean", "tokenizer"},
+                 .input_file = true,
+                 .max_arguments = 1 << 20},
+       .parallel = true,
+       .run = prepare_command},
+      {.name = "generate",
+       .usage = "CHECKPOINT --prompt=TEXT",
+       .summary = "continue a text",
+       .rules = tool("generate", 1),
+       .run = generate_command},
+      {.name = "inspect",
+       .usage = "PATH",
+       .summary = "what a dataset, checkpoint, tokenizer or metrics file holds",
+       .rules = {.max_arguments = 1},
+       .run = inspect_command},
+      {.name = "export",
+       .usage = "CHECKPOINT --output=FOLDER",
+       .summary = "a checkpoint to the Hugging Face layout",
+       .rules = tool("export", 1),
+       .run = export_command},
+      {.name = "import",
+       .usage = "FOLDER --output=RUN_FOLDER",
+       .summary = "a model from the Hugging Face layout",
+       .rules = tool("import", 1),
+       .run = import_command},
+  };
+}
+
+}  // namespace
 
 const std::vector<Command>& commands() {
-  static const std::vector<Command> table;
+  static const std::vector<Command> table = make_table();
   return table;
 }
 
@@ -14,6 +55,11 @@ const Command* find_command(std::string_view name) {
   const auto found =
       std::find_if(all.begin(), all.end(), [name](const Command& c) { return c.name == name; });
   return found == all.end() ? nullptr : &*found;
+}
+
+std::string only_argument(const Invocation& call, std::string_view what) {
+  require(call.options.arguments.size() == 1, "expected one argument: " + std::string{what});
+  return call.options.arguments.front();
 }
 
 }  // namespace shoal::app

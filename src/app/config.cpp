@@ -6,8 +6,10 @@ namespace shoal::app {
 
 KeyTable make_key_table(Config& config) {
   KeyTable table;
-  add_text_keys(table, config);
-  add_model_keys(table, config);
+  add_prepare_keys(table, config.prepare);
+  add_model_keys(table, config.run.model);
+  add_run_keys(table, config.run);
+  add_tool_keys(table, config);
   return table;
 }
 

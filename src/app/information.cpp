@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <iostream>
 
 #include "shoal/app/commands.hpp"
@@ -44,7 +45,8 @@ void print_command(const Command& command) {
     std::cout << "\n[" << section << "]\n";
     for (const Key& key : keys.keys()) {
       if (key.section() != section) continue;
-      const bool own = section == command.rules.own_section;
+      const auto& short_ones = command.rules.own;
+      const bool own = std::find(short_ones.begin(), short_ones.end(), section) != short_ones.end();
       const std::string name = own ? key.name.substr(section.size() + 1) : key.name;
       std::cout << "  --" << pad(name + "=" + key.default_text, 40) << " " << key.help << "\n";
     }
@@ -77,7 +79,7 @@ bool print_information(const std::vector<std::string>& arguments) {
     if (command != nullptr) print_command(*command);
     return command != nullptr;
   }
-  const std::string topic = arguments.size() > 1 ? arguments[1] : "";
+  const std::string topic = arguments.size() > 1 ? arguments[1] : std::string{};
   if (topic == "--keys") {
     Config config;
     std::cout << make_key_table(config).to_markdown();

@@ -61,12 +61,12 @@ void add_start_keys(KeyTable& table, nn::ModelConfig& c) {
 
 }  // namespace
 
-void add_model_keys(KeyTable& table, Config& config) {
+void add_model_keys(KeyTable& table, nn::ModelConfig& config) {
   table.section("model", "What the model computes. Names are those of the Hugging Face configs.");
-  add_size_keys(table, config.model);
-  add_expert_keys(table, config.model);
-  add_attention_keys(table, config.model);
-  add_start_keys(table, config.model);
+  add_size_keys(table, config);
+  add_expert_keys(table, config);
+  add_attention_keys(table, config);
+  add_start_keys(table, config);
 }
 
 }  // namespace shoal::app

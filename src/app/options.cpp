@@ -17,10 +17,12 @@ struct Assignment {
   std::string key, value;
 };
 
-std::string full_name(std::string name, const OptionRules& rules) {
+std::string full_name(std::string name, const OptionRules& rules, const KeyTable& table) {
   std::replace(name.begin(), name.end(), '-', '_');
-  const bool bare = name.find('.') == std::string::npos && !rules.own_section.empty();
-  return bare ? rules.own_section + "." + name : name;
+  if (name.find('.') != std::string::npos || rules.own.empty()) return name;
+  const auto has_it = [&](const auto& section) { return table.find(section + "." + name); };
+  const auto found = std::find_if(rules.own.begin(), rules.own.end(), has_it);
+  return (found == rules.own.end() ? rules.own.front() : *found) + "." + name;
 }
 
 bool is_assignment(const std::string& text) {
@@ -45,8 +47,9 @@ std::vector<std::string> normalize(const std::vector<std::string>& arguments,
     }
     const auto equals = argument.find('=');
     const auto begin = option ? 2U : 0U;
-    const std::string name = full_name(
-        argument.substr(begin, equals == std::string::npos ? equals : equals - begin), rules);
+    const std::string name =
+        full_name(argument.substr(begin, equals == std::string::npos ? equals : equals - begin),
+                  rules, table);
     std::string value = "true";
     const Key* key = table.find(name);
     if (equals != std::string::npos) {
@@ -116,7 +119,7 @@ class Setter {
     }
     given_.merge(here);
   }
-  [[nodiscard]] std::set<std::string> given() && { return std::move(given_); }
+  [[nodiscard]] const std::set<std::string>& given() const { return given_; }
 
  private:
   static std::string expected(const Key& key) {
@@ -167,6 +170,7 @@ ParsedOptions parse_options(const std::vector<std::string>& arguments, const Opt
                             .allow_unregistered()
                             .run();
     setter.apply(assignments(parsed, result.arguments), "command line: ", &rules.sections);
+    result.given_on_command_line = setter.given();
   } catch (const po::error& error) {
     problems.push_back(std::string{"command line: "} + error.what());
   }
@@ -182,7 +186,6 @@ ParsedOptions parse_options(const std::vector<std::string>& arguments, const Opt
   for (std::size_t i = static_cast<std::size_t>(rules.max_arguments); i < plain.size(); ++i) {
     problems.push_back("command line: argument \"" + plain[i] + "\" has no meaning here");
   }
-  result.given = std::move(setter).given();
   return result;
 }
 

@@ -16,7 +16,7 @@ using Words = std::vector<std::string>;
 class Options : public ::testing::Test {
  protected:
   ParsedOptions parse(const Words& words) {
-    const OptionRules rules{.own_section = "clean",
+    const OptionRules rules{.own = {"clean", "model"},
                             .sections = {"model", "clean"},
                             .input_file = true,
                             .max_arguments = 1};
@@ -50,26 +50,27 @@ TEST_F(Options, CommandLineBeatsFileBeatsDefault) {
   const auto file = write("[model]\nhidden_size = 96\nnum_experts = 16\n");
   (void)parse({file, "--model.hidden_size=48"});
   EXPECT_TRUE(problems_.empty());
-  EXPECT_EQ(config_.model.hidden_size, 48);
-  EXPECT_EQ(config_.model.num_experts, 16);
-  EXPECT_EQ(config_.model.num_experts_per_tok, nn::ModelConfig{}.num_experts_per_tok);
+  EXPECT_EQ(config_.run.model.hidden_size, 48);
+  EXPECT_EQ(config_.run.model.num_experts, 16);
+  EXPECT_EQ(config_.run.model.num_experts_per_tok, nn::ModelConfig{}.num_experts_per_tok);
 }
 
 TEST_F(Options, EverySpellingOfAnAssignment) {
-  (void)parse({"--model.hidden_size", "32", "model.head_dim=8", "--min-words=3",
+  (void)parse({"--model.hidden_size", "32", "model.head_dim=8", "--min-words=3", "--num_experts=3",
                "--model.tie-word-embeddings", "--model.rope_theta=1e6"});
   EXPECT_TRUE(problems_.empty());
-  EXPECT_EQ(config_.model.hidden_size, 32);
-  EXPECT_EQ(config_.model.head_dim, 8);
-  EXPECT_EQ(config_.clean.min_words, 3);
-  EXPECT_TRUE(config_.model.tie_word_embeddings);
-  EXPECT_DOUBLE_EQ(config_.model.rope_theta, 1e6);
+  EXPECT_EQ(config_.run.model.hidden_size, 32);
+  EXPECT_EQ(config_.run.model.head_dim, 8);
+  EXPECT_EQ(config_.prepare.clean.min_words, 3);
+  EXPECT_EQ(config_.run.model.num_experts, 3);
+  EXPECT_TRUE(config_.run.model.tie_word_embeddings);
+  EXPECT_DOUBLE_EQ(config_.run.model.rope_theta, 1e6);
 }
 
 TEST_F(Options, ValuesMayHoldEqualsSignsAndDots) {
   (void)parse({"--normalization=a.b=c"});
   EXPECT_TRUE(problems_.empty());
-  EXPECT_EQ(config_.clean.normalization, "a.b=c");
+  EXPECT_EQ(config_.prepare.clean.normalization, "a.b=c");
 }
 
 TEST_F(Options, UnknownKeysAreProblemsWithASuggestion) {
@@ -93,7 +94,7 @@ TEST_F(Options, AllProblemsAreReportedTogether) {
 TEST_F(Options, WrongTypesNameKeyValueAndWhatIsAllowed) {
   (void)parse({"--model.num_experts=2.5"});
   EXPECT_TRUE(one_problem({"model.num_experts", "\"2.5\"", "integer"}));
-  EXPECT_EQ(config_.model.num_experts, nn::ModelConfig{}.num_experts);
+  EXPECT_EQ(config_.run.model.num_experts, nn::ModelConfig{}.num_experts);
 }
 
 TEST_F(Options, InfinitiesAreNotNumbers) {
@@ -107,7 +108,7 @@ TEST_F(Options, KeysOfOtherCommandsAreRefusedOnTheCommandLineOnly) {
   problems_.clear();
   (void)parse({write("[tokenizer]\nvocab_size = 301\n")});
   EXPECT_TRUE(problems_.empty());
-  EXPECT_EQ(config_.tokenizer.vocab_size, 301);
+  EXPECT_EQ(config_.prepare.training.vocab_size, 301);
 }
 
 TEST_F(Options, AKeyGivenTwiceIsAProblem) {
@@ -140,8 +141,8 @@ TEST_F(Options, TheEffectiveConfigurationReadsBackTheSame) {
   (void)parse_options({write(saved)}, {.input_file = true}, keys, problems_);
   EXPECT_TRUE(problems_.empty());
   EXPECT_EQ(keys.to_ini({"model", "clean", "tokenizer"}), saved);
-  EXPECT_DOUBLE_EQ(again.model.rope_theta, 12345.678);
-  EXPECT_FALSE(again.clean.deduplicate);
+  EXPECT_DOUBLE_EQ(again.run.model.rope_theta, 12345.678);
+  EXPECT_FALSE(again.prepare.clean.deduplicate);
 }
 
 }  // namespace

@@ -1,16 +1,58 @@
 #pragma once
+#include <cstdint>
+#include <string>
+
 #include "shoal/app/key_table.hpp"
-#include "shoal/nn/model_config.hpp"
-#include "shoal/text/bpe_trainer.hpp"
-#include "shoal/text/clean.hpp"
+#include "shoal/data/prepare.hpp"
+#include "shoal/nn/sampling.hpp"
+#include "shoal/train/train_config.hpp"
 
 namespace shoal::app {
 
-/// Every config struct that an input file can fill, one member a section.
+/// How `shoal plan` and `shoal train --dry-run` look at a run. Section [plan].
+struct PlanConfig {
+  bool dry_run = false;  ///< train: check everything, print the plan, stop
+  std::int64_t ranks = 0;
+};
+
+/// Section [evaluate], the keys of `shoal eval`.
+struct EvaluateConfig {
+  std::string dataset;
+  std::int64_t seq_len = 0;
+  std::int64_t batch_size = 8;
+  std::int64_t max_windows = 0;
+  std::string precision = "fp32";
+  std::string device = "auto";
+};
+
+/// Section [generate].
+struct GenerateConfig {
+  std::string prompt;
+  std::int64_t max_tokens = 200;
+  nn::SamplingConfig sampling;
+  bool print_logits = false;
+  std::string tokenizer;
+  std::string precision = "fp32";
+  std::string device = "auto";
+};
+
+/// Sections [export] and [import].
+struct ExchangeConfig {
+  std::string format = "safetensors";
+  std::string output;
+  std::string dtype = "f32";
+  std::int64_t shard_mb = 4096;
+  std::string tokenizer;
+};
+
+/// Every config struct that an input file can fill.
 struct Config {
-  text::CleanConfig clean;
-  text::BpeTrainConfig tokenizer;
-  nn::ModelConfig model;
+  data::PrepareConfig prepare;
+  train::RunConfig run;
+  PlanConfig plan;
+  EvaluateConfig evaluate;
+  GenerateConfig generate;
+  ExchangeConfig export_, import_;
 };
 
 /// Binds every field to its key. `config` must outlive the table and not move.

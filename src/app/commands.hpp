@@ -1,0 +1,25 @@
+#pragma once
+#include <filesystem>
+#include <string>
+
+#include "shoal/app/commands.hpp"
+
+/// The subcommands, one file each, and what they share.
+namespace shoal::app {
+
+ExitCode prepare_command(const Invocation& call);
+ExitCode train_command(const Invocation& call);
+ExitCode plan_command(const Invocation& call);
+ExitCode eval_command(const Invocation& call);
+ExitCode generate_command(const Invocation& call);
+ExitCode inspect_command(const Invocation& call);
+ExitCode export_command(const Invocation& call);
+ExitCode import_command(const Invocation& call);
+
+/// The one plain argument of a command; InputError that says what it should be.
+[[nodiscard]] std::string only_argument(const Invocation& call, std::string_view what);
+
+/// Validates the sections of a run against `ranks`; throws all problems together.
+void require_valid_run(const Invocation& call, int ranks);
+
+}  // namespace shoal::app

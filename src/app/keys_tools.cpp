@@ -1,0 +1,60 @@
+#include "app/keys.hpp"
+
+namespace shoal::app {
+namespace {
+
+void add_plan_keys(KeyTable& table, PlanConfig& c) {
+  table.section("plan", "`shoal plan` and `shoal train --dry-run`.");
+  table.add("dry_run", c.dry_run, "train: check the configuration, print the plan, stop");
+  table.add("ranks", c.ranks, "number of ranks to plan for; 0: those of this job");
+}
+
+void add_evaluate_keys(KeyTable& table, EvaluateConfig& c) {
+  table.section("evaluate", "`shoal eval CHECKPOINT`.");
+  table.add("dataset", c.dataset, "dataset folder made by `shoal prepare`");
+  table.add("seq_len", c.seq_len, "tokens of a window; 0: as in training");
+  table.add("batch_size", c.batch_size, "windows in one pass");
+  table.add("max_windows", c.max_windows, "0: the whole dataset");
+  table.add("precision", c.precision, "fp32 | bf16 | fp16");
+  table.add("device", c.device, "auto | cpu | cuda");
+}
+
+void add_generate_keys(KeyTable& table, GenerateConfig& c) {
+  table.section("generate", "`shoal generate CHECKPOINT`.");
+  table.add("prompt", c.prompt, "text to continue; `-`: from standard input");
+  table.add("max_tokens", c.max_tokens, "tokens to generate at most");
+  table.add("temperature", c.sampling.temperature, "0: always the most likely token");
+  table.add("top_k", c.sampling.top_k, "keep the k most likely tokens; 0: all");
+  table.add("top_p", c.sampling.top_p, "keep the smallest set with this probability, 0 to 1");
+  table.add("seed", c.sampling.seed, "of the drawn tokens");
+  table.add("print_logits", c.print_logits,
+            "print the logits of the first new token as a JSON list instead of text");
+  table.add("tokenizer", c.tokenizer, "tokenizer.json; empty: the checkpoint's own");
+  table.add("precision", c.precision, "fp32 | bf16 | fp16");
+  table.add("device", c.device, "auto | cpu | cuda");
+}
+
+void add_exchange_keys(KeyTable& table, Config& config) {
+  auto& e = config.export_;
+  table.section("export", "`shoal export CHECKPOINT`: to the Hugging Face layout.");
+  table.add("format", e.format, "safetensors");
+  table.add("output", e.output, "folder to create");
+  table.add("dtype", e.dtype, "of the tensors: f32 | bf16 | f16");
+  table.add("shard_mb", e.shard_mb, "size of one safetensors file, MB");
+  table.add("tokenizer", e.tokenizer, "tokenizer.json; empty: the checkpoint's own");
+
+  auto& i = config.import_;
+  table.section("import", "`shoal import FOLDER`: from the Hugging Face layout.");
+  table.add("output", i.output, "run folder to create: tokenizer.json and step-00000000");
+}
+
+}  // namespace
+
+void add_tool_keys(KeyTable& table, Config& config) {
+  add_plan_keys(table, config.plan);
+  add_evaluate_keys(table, config.evaluate);
+  add_generate_keys(table, config.generate);
+  add_exchange_keys(table, config);
+}
+
+}  // namespace shoal::app
