@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "shoal/ops/head_gate.hpp"
+#include "support/tensors.hpp"
 
 namespace shoal::test {
 
@@ -88,6 +89,29 @@ inline double slope(GateProblem& p, const GateLoss& loss, double& x) {
   const double below = loss(p);
   x = at;
   return (above - below) / (2.0 * kStep);
+}
+
+inline std::vector<double> to_doubles(const std::vector<float>& x) {
+  return {x.begin(), x.end()};
+}
+inline std::vector<float> to_floats(const std::vector<double>& x) {
+  return {x.begin(), x.end()};
+}
+
+/// Start of each token's document for documents of these lengths laid end to end.
+inline std::vector<std::int32_t> doc_starts(const std::vector<std::int32_t>& lengths) {
+  std::vector<std::int32_t> out;
+  for (const std::int32_t length : lengths) {
+    out.insert(out.end(), static_cast<std::size_t>(length), static_cast<std::int32_t>(out.size()));
+  }
+  return out;
+}
+
+/// The values are drawn in the precision of `dtype`, so that both sides see the same numbers.
+inline GateProblem make_problem(const Exec& exec, GateProblem p, DType dtype, float spread) {
+  p.x = to_doubles(download_floats(exec, normal(exec, {p.T, p.D}, dtype, 1, spread)));
+  p.w = to_doubles(download_floats(exec, normal(exec, {p.D}, DType::f32, 2)));
+  return p;
 }
 
 }  // namespace shoal::test

@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -38,6 +39,33 @@ inline ops::StepState good_state(int steps, const std::vector<float>& mu, double
   s.correction2 = static_cast<float>(1.0 / (1.0 - s.beta2_power));
   s.correction_u = static_cast<float>(1.0 / (1.0 - s.mu_product));
   return s;
+}
+
+inline constexpr double kBeta1 = 0.9, kBeta2 = 0.95;
+
+/// mu of each step: linear from 0.9 to 0.99 over the first half.
+inline std::vector<float> mu_schedule(int steps) {
+  std::vector<float> mu;
+  for (int i = 0; i < steps; ++i) {
+    mu.push_back(static_cast<float>(0.9 + 0.09 * std::min(1.0, 2.0 * i / steps)));
+  }
+  return mu;
+}
+
+/// Settings and gradients of the golden file.
+inline ops::OptimizerUpdate golden_settings(ops::OptimizerKind kind) {
+  return {.kind = kind,
+          .beta1 = 0.875,
+          .beta2 = 0.96875,
+          .eps = 0x1p-20F,
+          .nu = 0.0F,
+          .weight_decay = 0.125F};
+}
+inline double golden_gradient(int step, std::size_t i) {
+  return ((step * 7 + static_cast<int>(i) * 13) % 17 - 8) / 16.0;
+}
+inline ops::StepState golden_state(int step) {
+  return good_state(step, std::vector<float>(100, 0.5F), 0.875, 0.96875, 0x1p-8F);
 }
 
 inline std::string name(ops::OptimizerKind kind) {
