@@ -198,6 +198,28 @@ TEST_P(HeadGateTest, DocumentsDoNotSeeEachOther) {
   }
 }
 
+TEST_P(HeadGateTest, PlanCountsItsScratch) {
+  const Exec real = test::make_exec(GetParam()), dry = Exec::dry(GetParam());
+  const Tensor x = test::normal(real, {300, 8}, DType::f32, 1);
+  const Tensor w = test::normal(real, {8}, DType::f32, 2);
+  const Tensor scalars = test::normal(real, {2}, DType::f32, 3);
+  const Tensor doc_start = test::from_ints(real, {300}, doc_starts({300}));
+  const Tensor gate = test::poisoned(real, {300}, DType::f32);
+  const Tensor score = test::poisoned(real, {300}, DType::f32);
+  const Tensor active = test::poisoned(real, {300}, DType::i32);
+  for (const Exec* exec : {&real, &dry}) {
+    head_gate_forward(*exec, {.gate_T = gate,
+                              .active_groups_T = active,
+                              .score_T = score,
+                              .x_TD = x,
+                              .w_D = w,
+                              .scalars = scalars,
+                              .doc_start_T = doc_start});
+  }
+  real.synchronize();
+  EXPECT_EQ(real.arena().plan().scratch, dry.arena().plan().scratch);
+}
+
 INSTANTIATE_TEST_SUITE_P(Devices, HeadGateTest, test::both_devices(), test::device_name);
 
 }  // namespace

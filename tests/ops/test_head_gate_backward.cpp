@@ -159,6 +159,37 @@ TEST_P(HeadGateBackwardTest, BackwardOfNoTokensWritesZeroParameterGradients) {
   EXPECT_EQ(got.scalars, std::vector<float>(2, 0.0F));
 }
 
+TEST_P(HeadGateBackwardTest, PlanCountsItsScratch) {
+  const Exec real = test::make_exec(GetParam()), dry = Exec::dry(GetParam());
+  const std::int64_t T = 500, D = 40;
+  const Tensor T_f32 = test::from_values(real, {T}, DType::f32, std::vector<float>(T, 0.5F));
+  const Tensor T_i32 = test::from_ints(real, {T}, std::vector<std::int32_t>(T));
+  const Tensor TD = test::normal(real, {T, D}, DType::bf16, 1);
+  const Tensor D_f32 = test::normal(real, {D}, DType::f32, 2);
+  const Tensor scalars = test::normal(real, {2}, DType::f32, 3);
+  for (const Exec* exec : {&real, &dry}) {
+    head_gate_backward(*exec, {.dx_TD = TD,
+                               .dw_D = D_f32,
+                               .dscalars = scalars,
+                               .dout_TC = TD,
+                               .out_TC = TD,
+                               .gate_T = T_f32,
+                               .active_groups_T = T_i32,
+                               .x_TD = TD,
+                               .w_D = D_f32,
+                               .scalars = scalars,
+                               .doc_start_T = T_i32,
+                               .sequence = T,
+                               .groups = 4,
+                               .heads = 4,
+                               .block = 64,
+                               .max_position = T});
+    EXPECT_GT(exec->arena().plan().scratch, 0);
+  }
+  real.synchronize();
+  EXPECT_EQ(real.arena().plan().scratch, dry.arena().plan().scratch);
+}
+
 TEST_P(HeadGateBackwardTest, RejectsTokensThatDoNotDivideIntoSequences) {
   GateProblem p = make_problem(exec_, kSmall, DType::f32, 0.5F);
   p.sequence = 7;

@@ -82,6 +82,13 @@ TEST_P(OptimizerStateTest, LossScaleDoublesAfterGoodStepsAndHalvesOnASkip) {
   EXPECT_EQ(scales, (std::vector<float>{4, 4, 8, 8, 8, 4, 4, 4, 8, 4, 2, 1, 1}));
 }
 
+TEST_P(OptimizerStateTest, LossScaleNeverFallsBelowOne) {
+  const double inf = std::numeric_limits<double>::infinity();
+  const StepDecide args{.dynamic_loss_scale = true};
+  EXPECT_EQ(decide({.loss_scale = 1.5F}, inf, args).loss_scale, 1.0F);
+  EXPECT_EQ(decide({.loss_scale = 1.0F}, inf, args).loss_scale, 1.0F);
+}
+
 TEST_P(OptimizerStateTest, ThisStepUsesTheScaleItsGradientsHave) {
   const StepState s = decide({.loss_scale = 4.0F, .scale_good_steps = 2}, 1.0,
                              {.max_norm = 0.0F, .dynamic_loss_scale = true, .growth_interval = 3});

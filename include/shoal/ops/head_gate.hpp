@@ -8,7 +8,7 @@ namespace shoal::ops {
 /// document: m = (1/i) sum of s over the document's tokens before the block,
 /// l = log2(1 + i) / log2(1 + max_position), g = sigmoid(m + c l + b0),
 /// n = clamp(floor(G g + 1/2), 1, G). A document's first block (i = 0) uses all groups, g = 1.
-/// All arithmetic is fp32; prefix sums run in token order.
+/// All arithmetic is fp32; sums run over the tokens of a block in order, then over the blocks.
 struct HeadGateForward {
   TensorView gate_T;            ///< out f32: g of the token's block
   TensorView active_groups_T;   ///< out i32: n of the token's block

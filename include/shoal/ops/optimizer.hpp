@@ -69,12 +69,12 @@ enum class OptimizerKind { amf, amf_classic, amf_nesterov, adamw, sgd };
 /// the high half was rounded up).
 struct OptimizerUpdate {
   OptimizerKind kind = OptimizerKind::amf;
-  TensorView value;       ///< in/out elem [N], the working weights
-  TensorView low;         ///< in/out u16 [N], bf16 only
-  TensorView master;      ///< in/out f32 [N], f16 only
-  ConstTensorView grad;   ///< f32 [N]
-  TensorView m, v, u;     ///< in/out f32 [N]; m and u may be bf16 (stochastic rounding); absent
-                          ///< where the kind has none
+  TensorView value;      ///< in/out elem [N], the working weights
+  TensorView low;        ///< in/out u16 [N], bf16 only
+  TensorView master;     ///< in/out f32 [N], f16 only
+  ConstTensorView grad;  ///< f32 [N]
+  TensorView m, v, u;    ///< in/out f32 [N]; m and u may both be bf16 (stochastic rounding); absent
+                         ///< where the kind has none
   ConstTensorView state;  ///< u8, StepState
   double beta1 = 0.9, beta2 = 0.95;
   float eps = 1e-8F, nu = 0.5F, weight_decay = 0.0F;

@@ -6,10 +6,11 @@ namespace shoal::ops {
 /// Order of routed rows: sorted by expert, within an expert by token (stable, hence deterministic).
 /// Slot (t, k) is numbered t*K + k.
 struct RoutePlan {
-  TensorView count_E;         ///< out i32: tokens per expert
+  TensorView count_E;         ///< out i32: rows of each expert (what the capacity leaves)
   TensorView offset_E1;       ///< out i32 [E+1]: first row of each expert; offset[E] = R
   TensorView row_of_slot_TK;  ///< out i32 [T, K]: row that slot (t, k) went to
-  TensorView slot_of_row_R;   ///< out i32 [R]: its inverse
+  TensorView slot_of_row_R;   ///< out i32 [R]: its inverse; R = T*K, or with a capacity at least
+                              ///< the smaller of T*K and E * capacity
   ConstTensorView index_TK;   ///< i32, expert of each slot
   std::int64_t capacity = 0;  ///< rows an expert may take, 0: dropless. Slots beyond it (in token
                               ///< order) get row -1, and rows from offset[E] on hold slot -1.
