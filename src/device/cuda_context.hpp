@@ -13,6 +13,10 @@ struct ContextOwner;  // stream, handles and workspace, released together
 void synchronize(const CudaContext& context);
 void copy_async(const CudaContext& context, void* target, const void* source, std::int64_t bytes);
 void zero_async(const CudaContext& context, void* target, std::int64_t bytes);
+struct EventOwner;
+[[nodiscard]] std::shared_ptr<EventOwner> make_event();
+void record(const EventOwner& owner, const CudaContext& context);
+void wait(const EventOwner& owner);  ///< returns at once when nothing was recorded
 [[nodiscard]] int device_count();
 [[nodiscard]] DeviceInfo info();
 void select(int index);

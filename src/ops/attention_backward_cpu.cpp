@@ -5,6 +5,7 @@
 
 #include "ops/attention_cpu.hpp"
 #include "ops/attention_scratch.hpp"
+#include "ops/cpu_math.hpp"
 
 namespace shoal::ops::cpu {
 namespace {
@@ -54,8 +55,12 @@ void differentiate_rows(const BackwardTile& tile, const Visibility& visible, con
     float* ds = tile.dscore + r * width;
     std::fill(p, p + lo, 0.0F);
     std::fill(ds, ds + lo, 0.0F);
-    for (std::int64_t j = lo; j < hi; ++j) p[j] = std::exp(p[j] - lse[t]);
-    for (std::int64_t j = lo; j < hi; ++j) ds[j] = scale * p[j] * (ds[j] - tile.delta[r]);
+    const float shift = lse[t], delta = tile.delta[r];
+#pragma omp simd
+    for (std::int64_t j = lo; j < hi; ++j) {
+      p[j] = fast_exp(p[j] - shift);
+      ds[j] = scale * p[j] * (ds[j] - delta);
+    }
     std::fill(p + hi, p + width, 0.0F);
     std::fill(ds + hi, ds + width, 0.0F);
   }

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "ops/attention_scratch.hpp"
+#include "ops/cpu_math.hpp"
 #include "shoal/base/math.hpp"
 
 namespace shoal::ops::cpu {
@@ -32,13 +33,16 @@ float softmax_row(const ForwardTile& tile, std::int64_t r, std::int64_t lo, std:
   std::fill(score + hi, score + width, 0.0F);
   if (lo == hi) return 1.0F;
   const float before = tile.maximum[r];
-  const float maximum = std::max(before, *std::max_element(score + lo, score + hi));
+  float maximum = before;
+#pragma omp simd reduction(max : maximum)
+  for (std::int64_t j = lo; j < hi; ++j) maximum = std::max(maximum, score[j]);
   float sum = 0.0F;
+#pragma omp simd reduction(+ : sum)
   for (std::int64_t j = lo; j < hi; ++j) {
-    score[j] = std::exp(score[j] - maximum);
+    score[j] = fast_exp(score[j] - maximum);
     sum += score[j];
   }
-  const float factor = std::exp(before - maximum);
+  const float factor = fast_exp(before - maximum);
   tile.maximum[r] = maximum;
   tile.total[r] = tile.total[r] * factor + sum;
   return factor;

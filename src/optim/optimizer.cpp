@@ -1,16 +1,14 @@
 #include "shoal/optim/optimizer.hpp"
 
 #include <cstddef>
-#include <cstring>
 
 #include "shoal/base/error.hpp"
-#include "shoal/base/math.hpp"
+#include "shoal/device/buffer.hpp"
 
 namespace shoal::optim {
 namespace {
 
 constexpr auto kStateBytes = static_cast<std::int64_t>(sizeof(ops::StepState));
-constexpr auto kInputBytes = static_cast<std::int64_t>(offsetof(ops::StepState, good_steps));
 
 bool has_m(ops::OptimizerKind kind) {
   return kind == ops::OptimizerKind::amf || kind == ops::OptimizerKind::amf_classic ||
@@ -46,7 +44,6 @@ Optimizer::Optimizer(const Exec& exec, const nn::ParameterStore& store,
       store_{&store},
       state_{persistent(exec, {kStateBytes}, DType::u8, MemoryKind::state)},
       square_sum_{persistent(exec, {1}, DType::f64, MemoryKind::state)},
-      inputs_{exec.device(), kStateBytes},
       shards_{all_rows(store.layout())} {
   const nn::ParameterLayout& layout = store.layout();
   elem_ = make_buffers(exec, layout.elem_count(), store.elem_dtype());
@@ -83,13 +80,8 @@ bool Optimizer::dynamic_loss_scale() const {
   return store_->elem_dtype() == DType::f16;
 }
 
-void Optimizer::write_inputs(const Exec& exec, const StepInputs& inputs) {
-  ops::StepState host;
-  host.lr = static_cast<float>(inputs.lr);
-  host.mu = static_cast<float>(inputs.mu);
-  host.step_seed = inputs.seed;
-  std::memcpy(inputs_.data(), &host, static_cast<std::size_t>(kInputBytes));
-  upload(exec, state_.bytes_begin(), inputs_.data(), kInputBytes);
+void Optimizer::take_inputs(const Exec& exec, const void* device_inputs) const {
+  copy(exec, state_.bytes_begin(), device_inputs, sizeof(StepInputs));
 }
 
 ops::OptimizerUpdate Optimizer::update_of(const nn::OptimizerRange& range) const {

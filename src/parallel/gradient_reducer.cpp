@@ -1,7 +1,6 @@
 #include "shoal/parallel/gradient_reducer.hpp"
 
 #include <algorithm>
-#include <span>
 
 #include "shoal/base/error.hpp"
 
@@ -42,24 +41,30 @@ std::vector<GradientReducer::Run> GradientReducer::find_runs(const nn::Parameter
   return merged;
 }
 
-GradientReducer::GradientReducer(const nn::ParameterLayout& layout, const ProcessGroups& groups)
-    : groups_{&groups} {
-  for (const Run& run : find_runs(layout)) {
-    for (std::int64_t at = 0; at < run.count; at += kBucketElements) {
-      buckets_.push_back({.first = run.first + at,
-                          .count = std::min(kBucketElements, run.count - at),
-                          .axes = run.axes});
-    }
-  }
+GradientReducer::GradientReducer(const nn::ParameterLayout& layout, const ProcessGroups& groups,
+                                 DeviceKind device)
+    : runs_{find_runs(layout)} {
+  if (groups.dp().size() > 1) dp_ = comm::make_host_collectives(groups.dp(), device);
+  if (groups.edp().size() > 1) edp_ = comm::make_host_collectives(groups.edp(), device);
 }
 
 void GradientReducer::reduce(const Exec& exec, const TensorView& gradients) const {
-  for (const Run& bucket : buckets_) {
-    const Communicator& group = groups_->replicas(bucket.axes);
-    if (group.size() == 1 || exec.is_dry()) continue;
-    group.all_reduce(
-        std::span{gradients.data<float>() + bucket.first, static_cast<std::size_t>(bucket.count)},
-        comm::ReduceOp::sum);
+  for (const Run& run : runs_) {
+    const bool experts = (run.axes & nn::kEdp) != 0;
+    sum(exec, gradients.rows(run.first, run.count), experts ? edp_.get() : dp_.get());
+  }
+}
+
+void GradientReducer::sum_totals(const Exec& exec, const TensorView& x) const {
+  sum(exec, x.reshape({x.elements()}), dp_.get());
+}
+
+void GradientReducer::sum(const Exec& exec, const TensorView& x,
+                          comm::TensorCollectives* group) const {
+  if (group == nullptr) return;
+  for (std::int64_t at = 0; at < x.elements(); at += kBucketElements) {
+    group->all_reduce(exec, x.rows(at, std::min(kBucketElements, x.elements() - at)),
+                      comm::ReduceOp::sum);
   }
 }
 

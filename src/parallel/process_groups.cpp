@@ -2,9 +2,6 @@
 
 #include <string>
 
-#include "shoal/base/error.hpp"
-#include "shoal/nn/parameter.hpp"
-
 namespace shoal::parallel {
 namespace {
 
@@ -19,12 +16,5 @@ ProcessGroups::ProcessGroups(const Communicator& world, const ParallelConfig& co
       layout_{make_layout(config, world.size())},
       dp_{split_along(world, layout_.dense, "dp")},
       edp_{split_along(world, layout_.expert, "edp")} {}
-
-const Communicator& ProcessGroups::replicas(unsigned axes) const {
-  expect(
-      (axes & (nn::kTp | nn::kPp)) == 0 || layout_.dense.size("tp") * layout_.dense.size("pp") == 1,
-      "replicas along tp or pp are not reduced in this version");
-  return (axes & nn::kEdp) != 0 ? edp_ : dp_;
-}
 
 }  // namespace shoal::parallel

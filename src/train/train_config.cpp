@@ -58,7 +58,6 @@ void validate(const TrainingConfig& c, Problems& problems) {
   not_negative(problems, "training.max_hours", c.max_hours);
   one_of(problems, "training.precision", c.precision, {"fp32", "bf16", "fp16"});
   one_of(problems, "training.device", c.device, {"auto", "cpu", "cuda"});
-  one_of(problems, "training.recompute", c.recompute, {"none", "selective", "full"});
   if (c.run_dir.empty()) problems.push_back("training.run_dir is empty: allowed: a folder's path");
 }
 
@@ -89,6 +88,7 @@ void validate(const MetricsConfig& c, Problems& problems) {
 
 void validate(const RunConfig& c, int ranks, Problems& problems) {
   nn::validate(c.model, problems);
+  nn::validate(c.compute, problems);
   optim::validate(c.optim, problems);
   parallel::validate(c.parallel, ranks, problems);
   validate(c.training, problems);

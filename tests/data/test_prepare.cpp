@@ -1,4 +1,7 @@
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <csignal>
 
 #include <filesystem>
 #include <fstream>
@@ -181,6 +184,43 @@ TEST_F(Prepare, DamageThatOneRankMeetsEndsAll) {
   PrepareConfig c = config();
   c.source.inputs = {(in() / "d0.txt").string(), (in() / "x.jsonl.gz").string()};
   EXPECT_THROW((void)run(c), InputError);
+}
+
+/// While it lives no file can grow beyond `bytes`: writing fails as on a full disk.
+class SmallDisk {
+ public:
+  explicit SmallDisk(rlim_t bytes) : handler_{std::signal(SIGXFSZ, SIG_IGN)} {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit small{.rlim_cur = bytes, .rlim_max = before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+  }
+  ~SmallDisk() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int);
+};
+
+TEST_F(Prepare, FullDiskLeavesNoDatasetAndKeepsTheOldOne) {
+  PrepareConfig c = config();
+  c.tokenizer = "bytes";
+  const auto fails_at = [&](rlim_t bytes) {
+    const SmallDisk disk{bytes};
+    EXPECT_THROW((void)run(c), Error) << bytes;
+  };
+  for (const rlim_t bytes : {0, 1000, 8000}) fails_at(bytes);
+  EXPECT_FALSE(fs::exists(out()));
+  const PrepareReport good = run(c);
+  c.overwrite = true;
+  fails_at(1000);
+  if (!world_.is_root()) return;
+  EXPECT_EQ(io::read_json_file(out() / "report.json")["train_tokens"], good.train_tokens);
+  EXPECT_FALSE(fs::exists(fs::path{folder_} / "out.tmp"));
 }
 
 TEST_F(Prepare, NothingLeftIsAnErrorWithTheCounts) {

@@ -107,6 +107,18 @@ Harness::Harness(Exec& e, const Options& options, const StageRange& range)
              .store = store,
              .groups = {.tensor = &group, .dispatcher = &dispatcher}}} {
   initialise(exec, store, options.seed);
+  if (config.dynamic_heads.enabled && !exec.is_dry()) open_gates();
+}
+
+void Harness::open_gates() {
+  for (const Parameter& p : layout.parameters.parameters()) {
+    if (!p.spec.name.ends_with("head_gate.weight")) continue;
+    std::vector<float> w(static_cast<std::size_t>(config.hidden_size));
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      w[i] = philox::normal(philox::block(9, philox::Purpose::test, i, p.spec.stream));
+    }
+    set(p.spec.name, w);
+  }
 }
 
 void Harness::set(const std::string& name, const std::vector<float>& values) {

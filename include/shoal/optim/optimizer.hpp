@@ -1,9 +1,9 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "shoal/device/buffer.hpp"
 #include "shoal/nn/parameter.hpp"
 #include "shoal/ops/optimizer.hpp"
 #include "shoal/optim/optimizer_config.hpp"
@@ -26,12 +26,13 @@ struct StateShard {
   std::int64_t rows = 0;
 };
 
-/// What the host decides before a step.
+/// What the host decides before a step: the front of ops::StepState, byte for byte.
 struct StepInputs {
-  double lr = 0.0;
-  double mu = 0.0;
+  float lr = 0.0F;
+  float mu = 0.0F;
   std::int64_t seed = 0;
 };
+static_assert(offsetof(StepInputs, seed) == offsetof(ops::StepState, step_seed));
 
 /// Owner of optimizer states and of the device's StepState; all memory is the arena's.
 class Optimizer {
@@ -42,8 +43,9 @@ class Optimizer {
   /// States to zero, StepState to that of a run's start. Gradients too: alignment gaps count in
   /// the norm.
   void reset(const Exec& exec) const;
-  /// Stream-ordered; call before the first kernel of a step.
-  void write_inputs(const Exec& exec, const StepInputs& inputs);
+  /// Stream-ordered copy of StepInputs that lie in device memory; before the first kernel of a
+  /// step.
+  void take_inputs(const Exec& exec, const void* device_inputs) const;
   /// Global norm, skip or clip, update of every range. Gradients must be reduced.
   void step(const Exec& exec) const;
 
@@ -76,7 +78,6 @@ class Optimizer {
   const nn::ParameterStore* store_;
   StateBuffers elem_, f32_;
   TensorView state_, square_sum_;
-  HostBuffer inputs_;
   std::vector<StateShard> shards_;
 };
 

@@ -13,8 +13,6 @@ class ProcessGroups {
   [[nodiscard]] const Communicator& world() const { return *world_; }
   [[nodiscard]] const Communicator& dp() const { return dp_; }
   [[nodiscard]] const Communicator& edp() const { return edp_; }
-  /// The group over which a parameter with these nn::ReplicaAxes is replicated.
-  [[nodiscard]] const Communicator& replicas(unsigned axes) const;
   [[nodiscard]] int dp_rank() const { return dp_.rank(); }
   [[nodiscard]] int dp_size() const { return dp_.size(); }
   /// Writes the checkpoint slices of its replica group: the first of the data parallel ranks.

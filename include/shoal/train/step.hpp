@@ -1,0 +1,72 @@
+#pragma once
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "shoal/data/loader.hpp"
+#include "shoal/parallel/gradient_reducer.hpp"
+#include "shoal/train/batch_block.hpp"
+#include "shoal/train/state.hpp"
+
+namespace shoal::train {
+
+/// What a step left on the device, copied to the host: sums over the global batch.
+struct StepResult {
+  std::vector<float> totals;    ///< as nn::ModelState::totals
+  std::vector<float> bias;      ///< [MoE layers, E], after the step
+  ops::StepState state;         ///< after the step
+  double seconds_reduce = 0.0;  ///< host time in collectives
+};
+
+/// What the host brings to a step.
+struct StepInputs {
+  const data::StepBatch* batch = nullptr;
+  std::int64_t targets = 0;  ///< unmasked, of the global batch
+  optim::StepInputs scalars;
+};
+
+/// One optimizer step: all micro-batches forward and backward, reduction, update, balance bias.
+/// Nothing in it allocates or waits for the device; results are read one step later.
+class TrainStep {
+ public:
+  /// `state` and `groups` outlive it. Takes persistent memory.
+  TrainStep(const Exec& exec, const RunConfig& config, const BatchShape& shape,
+            const TrainState& state, const parallel::ProcessGroups& groups);
+
+  /// Gives a step to the device. Steps alternate between two slots: the result of the step before
+  /// the last one must have been read.
+  void enqueue(const Exec& exec, const StepInputs& inputs);
+  /// Waits for the oldest step whose result was not read yet.
+  [[nodiscard]] StepResult next_result();
+  [[nodiscard]] int pending() const { return pending_; }
+  /// The step on a dry Exec: counts memory.
+  void measure(const Exec& exec);
+
+ private:
+  struct Factors {
+    float loss, aux, z, budget;
+  };
+  struct Slot {
+    HostBuffer totals, bias, state;
+    Event done;
+    double seconds_reduce = 0.0;
+  };
+  void write_extra(int slot, const StepInputs& inputs) const;
+  void run(const Exec& exec, int slot);
+  void backward(const Exec& exec);
+  void reduce(const Exec& exec, int slot);
+  void read_back(const Exec& exec, int slot);
+
+  RunConfig config_;
+  BatchShape shape_;
+  const TrainState* state_;
+  parallel::GradientReducer reducer_;
+  BatchBlock block_;
+  TensorView scalars_;  ///< f32 [4], in the order of Factors
+  nn::MicroBatchSaved saved_;
+  std::vector<Slot> slots_;
+  int head_ = 0;
+  int pending_ = 0;
+};
+
+}  // namespace shoal::train

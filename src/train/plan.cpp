@@ -1,0 +1,103 @@
+#include "shoal/train/plan.hpp"
+
+#include <cstdio>
+#include <string>
+
+#include "shoal/base/error.hpp"
+#include "shoal/data/token_dataset.hpp"
+#include "shoal/train/evaluator.hpp"
+#include "shoal/train/step.hpp"
+#include "train/measure.hpp"
+#include "train/text.hpp"
+
+namespace shoal::train {
+namespace {
+
+/// Weights and every state as a checkpoint stores them: f32 weights, states as they are.
+std::int64_t checkpoint_bytes(const TrainState& state) {
+  std::int64_t bytes = 0;
+  for (const bool keep_f32 : {false, true}) {
+    const nn::ParameterLayout& layout = state.layout().parameters;
+    bytes += (keep_f32 ? layout.f32_count() : layout.elem_count()) * size_of(DType::f32);
+    const optim::StateBuffers& b = state.optimizer().buffers(keep_f32);
+    for (const TensorView& view : {b.m, b.v, b.u}) bytes += view.absent() ? 0 : view.bytes();
+  }
+  return bytes;
+}
+
+std::string line(const char* label, const std::string& value) {
+  std::string text = "  " + std::string{label};
+  text.resize(std::max<std::size_t>(text.size() + 1, 28), ' ');
+  return text + value + "\n";
+}
+
+}  // namespace
+
+Measured measure(const RunConfig& config, const BatchShape& shape, DeviceKind device) {
+  const Communicator self = Communicator::self();
+  const parallel::ProcessGroups alone{self, {}};
+  const Exec exec = Exec::dry(device);
+  const TrainState state{exec, config};
+  TrainStep step{exec, config, shape, state, alone};
+  const Evaluator evaluator{exec, {.micro_batch = shape.micro_batch, .seq_len = shape.seq_len}};
+  step.measure(exec);
+  evaluator.measure(exec, state.model());
+  return {.memory = exec.arena().plan(), .checkpoint_bytes = checkpoint_bytes(state)};
+}
+
+PlanReport plan(const RunConfig& config, int ranks) {
+  require(config.model.vocab_size > 0,
+          "model.vocab_size = 0: give it, or data.train to take it from");
+  const parallel::Layout layout = parallel::make_layout(config.parallel, ranks);
+  const BatchShape shape = batch_shape(config.training, layout.dense.size("dp"));
+  const DeviceKind device =
+      config.training.device == "cuda" ? DeviceKind::cuda : choose_device(config.training.device);
+  const Measured measured = measure(config, shape, device);
+  const nn::StageLayout stage = nn::make_layout(config.model, nn::whole_model(config.model));
+  const nn::ModelSize size = nn::model_size(config.model, config.training.seq_len);
+  return {.layout = layout.dense.describe(),
+          .batch = shape,
+          .size = size,
+          .memory = measured.memory,
+          .flops_per_token = 3.0 * size.forward_flops_per_token,
+          .tokens_per_step = config.training.global_batch_size * config.training.seq_len,
+          .wire_bytes_per_step = parallel::GradientReducer::wire_bytes(stage.parameters, layout),
+          .checkpoint_bytes = measured.checkpoint_bytes};
+}
+
+std::string PlanReport::text() const {
+  std::string text = "plan\n";
+  text += line("layout", layout);
+  text += line("parameters",
+               count_text(size.total) + " total, " + count_text(size.active) + " active per token");
+  text +=
+      line("step", std::to_string(tokens_per_step) + " tokens; each rank " +
+                       std::to_string(batch.micro_batches) + " x " +
+                       std::to_string(batch.micro_batch) + " x " + std::to_string(batch.seq_len));
+  text += line("FLOPs a token", si_text(flops_per_token));
+  text += line("sent a step, each rank", bytes_text(wire_bytes_per_step));
+  text += line("checkpoint", bytes_text(checkpoint_bytes) + " before compression");
+  text += "  memory of each rank\n";
+  for (int k = 0; k < kMemoryKinds; ++k) {
+    const std::int64_t bytes = memory.by_kind[static_cast<std::size_t>(k)];
+    if (bytes > 0) {
+      text +=
+          line(("  " + std::string{name(static_cast<MemoryKind>(k))}).c_str(), bytes_text(bytes));
+    }
+  }
+  text += line("  saved activations", bytes_text(memory.saved_total()));
+  text += line("  scratch", bytes_text(memory.scratch));
+  return text + line("  total", bytes_text(memory.total()) + " (" + std::to_string(memory.total()) +
+                                    " bytes)");
+}
+
+void resolve_vocab(RunConfig& config) {
+  for (const SourceName& source : parse_blend(config.data.train)) {
+    const data::TokenDataset dataset{source.folder};
+    const std::int64_t vocab = dataset.info().vocab_size;
+    if (config.model.vocab_size == 0) config.model.vocab_size = vocab;
+    dataset.require_compatible(config.model.vocab_size, "");
+  }
+}
+
+}  // namespace shoal::train

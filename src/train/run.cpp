@@ -1,0 +1,128 @@
+#include "shoal/train/run.hpp"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "shoal/base/log.hpp"
+#include "shoal/comm/environment.hpp"
+#include "train/agree.hpp"
+#include "train/checkpoint_save.hpp"
+#include "train/measure.hpp"
+#include "train/text.hpp"
+#include "train/trainer.hpp"
+
+namespace shoal::train {
+namespace {
+
+/// Ranks on this host, and which of them this is.
+struct HostPlace {
+  int ranks = 1;
+  int index = 0;
+};
+HostPlace find_place(const Communicator& world) {
+  const auto hosts = world.all_gather_strings(comm::Environment::host_name());
+  const auto rank = static_cast<std::size_t>(world.rank());
+  const auto begin = hosts.begin();
+  const auto here = begin + static_cast<std::ptrdiff_t>(rank);
+  return {.ranks = static_cast<int>(std::count(begin, hosts.end(), hosts[rank])),
+          .index = static_cast<int>(std::count(begin, here, hosts[rank]))};
+}
+
+/// Threads of this rank: as asked for, else by OMP_NUM_THREADS, else its share of the cores.
+std::int64_t set_threads(std::int64_t wanted, const HostPlace& place) {
+  if (wanted == 0 && std::getenv("OMP_NUM_THREADS") == nullptr) {
+    const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+    wanted = std::max(1, cores / place.ranks);
+  }
+  if (wanted > 0) omp_set_num_threads(static_cast<int>(wanted));
+  return omp_get_max_threads();
+}
+
+std::vector<data::BlendSource> open_sources(const RunConfig& config) {
+  std::vector<data::BlendSource> sources;
+  std::string tokenizer;
+  for (const SourceName& source : parse_blend(config.data.train)) {
+    auto dataset = std::make_shared<const data::TokenDataset>(source.folder);
+    dataset->require_compatible(config.model.vocab_size, tokenizer);
+    tokenizer = dataset->info().tokenizer_hash;
+    const std::filesystem::path folder = std::filesystem::path{source.folder}.lexically_normal();
+    const auto name = folder.has_filename() ? folder.filename() : folder.parent_path().filename();
+    sources.push_back({.name = name.string(), .dataset = dataset, .weight = source.weight});
+  }
+  return sources;
+}
+
+std::shared_ptr<const data::TokenDataset> open_validation(const RunConfig& config,
+                                                          const std::string& tokenizer) {
+  if (config.data.validation.empty()) return nullptr;
+  auto dataset = std::make_shared<const data::TokenDataset>(config.data.validation);
+  dataset->require_compatible(config.model.vocab_size, tokenizer);
+  return dataset;
+}
+
+void check_device_memory(DeviceKind device, const ArenaPlan& memory) {
+  if (device == DeviceKind::cpu) return;
+  const DeviceInfo info = device_info(device);
+  require(memory.total() <= info.free_bytes,
+          "the step needs " + bytes_text(memory.total()) + " on each GPU, " + info.name + " has " +
+              bytes_text(info.free_bytes) +
+              " free: lower training.micro_batch_size, or set compute.recompute_mlp = full");
+}
+
+void print_end(const RunConfig& config, const Accounting& accounting, ExitCode code) {
+  log::info(accounting_text(accounting));
+  if (code == ExitCode::can_continue && !config.command_line.empty()) {
+    log::info("continue with: " + config.command_line);
+  }
+}
+
+TrainerParts make_parts(const RunConfig& config, const parallel::ProcessGroups& groups) {
+  TrainerParts parts{.config = config,
+                     .groups = &groups,
+                     .shape = batch_shape(config.training, groups.dp_size()),
+                     .device = choose_device(config.training.device)};
+  resolve_vocab(parts.config);
+  parts.sources = open_sources(parts.config);
+  parts.validation =
+      open_validation(parts.config, parts.sources.front().dataset->info().tokenizer_hash);
+  return parts;
+}
+
+}  // namespace
+
+ExitCode run(const RunConfig& config, const Communicator& world) {
+  const Stopwatch clock;
+  const StopCondition stop{{.max_hours = config.training.max_hours}};
+  const HostPlace place = find_place(world);
+  const std::int64_t threads = set_threads(config.training.threads, place);
+  const parallel::ProcessGroups groups{world, config.parallel};
+  if (choose_device(config.training.device) == DeviceKind::cuda) {
+    select_cuda_device(place.index % cuda_device_count());
+  }
+  TrainerParts parts = make_parts(config, groups);
+  const PlanReport report = plan(parts.config, world.size());
+  parts.memory = report.memory;
+  parts.flops_per_token = report.flops_per_token;
+  check_device_memory(parts.device, parts.memory);
+  Trainer trainer{parts};
+  const std::string start = trainer.start();
+  if (world.is_root()) {
+    check_disk(config.training.run_dir, report.checkpoint_bytes);
+    log::info(header_text({.devices = device_info(parts.device).name,
+                           .ranks = world.size(),
+                           .threads = threads,
+                           .plan = &report,
+                           .start = start},
+                          parts.config));
+  }
+  trainer.add_time(Phase::start, clock.seconds());
+  const ExitCode code = trainer.run(stop);
+  Accounting accounting = trainer.accounting();
+  accounting.total_s = clock.seconds();
+  if (world.is_root()) print_end(config, accounting, code);
+  return code;
+}
+
+}  // namespace shoal::train

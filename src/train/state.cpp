@@ -1,0 +1,27 @@
+#include "shoal/train/state.hpp"
+
+#include "train/parameter_io.hpp"
+
+namespace shoal::train {
+
+TrainState::TrainState(const Exec& exec, const RunConfig& config)
+    : layout_{nn::make_layout(config.model, nn::whole_model(config.model))},
+      store_{exec, layout_.parameters, parse_precision(config.training.precision), true},
+      dispatcher_{config.model.num_experts, config.model.capacity_factor},
+      model_{exec,
+             {.config = config.model,
+              .compute = config.compute,
+              .layout = layout_,
+              .store = store_,
+              .groups = {.tensor = &tensor_group_, .dispatcher = &dispatcher_}}},
+      optimizer_{exec, store_, config.optim} {}
+
+void TrainState::initialise(const Exec& exec, std::uint64_t seed) const {
+  optimizer_.reset(exec);
+  const std::vector<Field> fields = optimizer_fields(exec, optimizer_);
+  for (const nn::Parameter& p : layout_.parameters.parameters()) {
+    fill_initial({.field = &fields.front(), .parameter = &p}, seed);
+  }
+}
+
+}  // namespace shoal::train

@@ -1,0 +1,156 @@
+#include "shoal/train/step.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "shoal/base/clock.hpp"
+#include "shoal/base/error.hpp"
+#include "shoal/ops/step_scale.hpp"
+
+namespace shoal::train {
+namespace {
+
+constexpr std::int64_t kFactors = 4;
+constexpr auto kFactorBytes = kFactors * static_cast<std::int64_t>(sizeof(float));
+constexpr auto kInputBytes = static_cast<std::int64_t>(sizeof(optim::StepInputs));
+constexpr auto kStateBytes = static_cast<std::int64_t>(sizeof(ops::StepState));
+
+template <class T>
+std::vector<T> copy_of(const HostBuffer& buffer) {
+  const auto n = static_cast<std::size_t>(buffer.bytes()) / sizeof(T);
+  return n == 0 ? std::vector<T>{} : std::vector<T>(buffer.as<T>(), buffer.as<T>() + n);
+}
+
+/// Router biases of the layers that have one, in order.
+std::vector<TensorView> biases(const nn::ModelState& state) {
+  std::vector<TensorView> out;
+  for (const TensorView& bias : state.router_bias) {
+    if (!bias.absent()) out.push_back(bias);
+  }
+  return out;
+}
+
+}  // namespace
+
+TrainStep::TrainStep(const Exec& exec, const RunConfig& config, const BatchShape& shape,
+                     const TrainState& state, const parallel::ProcessGroups& groups)
+    : config_{config},
+      shape_{shape},
+      state_{&state},
+      reducer_{state.layout().parameters, groups, exec.device()},
+      block_{exec,
+             {.micro_batches = shape.micro_batches,
+              .sequences = shape.micro_batch,
+              .seq_len = shape.seq_len,
+              .extra_bytes = kInputBytes + kFactorBytes}},
+      scalars_{persistent(exec, {kFactors}, DType::f32, MemoryKind::state)},
+      saved_{state.model().make_saved()} {
+  if (exec.is_dry()) return;
+  std::int64_t bias_bytes = 0;
+  for (const TensorView& bias : biases(state.model().state())) bias_bytes += bias.bytes();
+  for (int i = 0; i < BatchBlock::kSlots; ++i) {
+    slots_.push_back({.totals = HostBuffer{exec.device(), state.model().state().totals.bytes()},
+                      .bias = HostBuffer{exec.device(), bias_bytes},
+                      .state = HostBuffer{exec.device(), kStateBytes},
+                      .done = Event{exec.device()}});
+  }
+}
+
+void TrainStep::write_extra(int slot, const StepInputs& inputs) const {
+  const nn::ModelConfig& m = config_.model;
+  const auto sequences = static_cast<double>(config_.training.global_batch_size);
+  const double tokens = sequences * static_cast<double>(shape_.seq_len);
+  const double groups = m.aux_loss_scope == "sequence"
+                            ? sequences
+                            : sequences / static_cast<double>(shape_.micro_batch);
+  const auto targets = static_cast<double>(std::max<std::int64_t>(1, inputs.targets));
+  const Factors factors{.loss = static_cast<float>(1.0 / targets),
+                        .aux = static_cast<float>(m.router_aux_loss_coef / groups),
+                        .z = static_cast<float>(m.router_z_loss_coef / tokens),
+                        .budget = static_cast<float>(m.dynamic_heads.head_budget_coef / sequences)};
+  static_assert(sizeof(Factors) == kFactorBytes);
+  std::memcpy(block_.host_extra(slot), &inputs.scalars, sizeof inputs.scalars);
+  std::memcpy(block_.host_extra(slot) + kInputBytes, &factors, sizeof factors);
+}
+
+void TrainStep::enqueue(const Exec& exec, const StepInputs& inputs) {
+  expect(pending_ < BatchBlock::kSlots, "a result must be read before the next step");
+  expect(inputs.batch->num_micro_batches() == shape_.micro_batches, "a step of another size");
+  const int slot = (head_ + pending_) % BatchBlock::kSlots;
+  for (std::int64_t i = 0; i < shape_.micro_batches; ++i) {
+    block_.fill(slot, i, inputs.batch->micro_batch(i));
+  }
+  write_extra(slot, inputs);
+  block_.upload(exec, slot);
+  run(exec, slot);
+  read_back(exec, slot);
+  ++pending_;
+}
+
+void TrainStep::run(const Exec& exec, int slot) {
+  const optim::Optimizer& optimizer = state_->optimizer();
+  optimizer.take_inputs(exec, block_.device_extra());
+  ops::step_scale(
+      exec, {.out = scalars_,
+             .factor = ConstTensorView{block_.device_extra() + kInputBytes, {kFactors}, DType::f32},
+             .state = optimizer.state()});
+  state_->model().begin_step(exec);
+  backward(exec);
+  reduce(exec, slot);
+  optimizer.step(exec);
+  state_->model().update_router_bias(exec, optimizer.skip_flag());
+}
+
+void TrainStep::backward(const Exec& exec) {
+  const nn::StepScalars scalars{.loss_grad_scale = scalars_.rows(0, 1),
+                                .aux_scale = scalars_.rows(1, 1),
+                                .z_scale = scalars_.rows(2, 1),
+                                .budget_scale = scalars_.rows(3, 1),
+                                .step_seed = state_->optimizer().step_seed()};
+  for (std::int64_t i = 0; i < shape_.micro_batches; ++i) {
+    const nn::Batch batch = block_.batch(i);
+    const auto accumulate = i == 0 ? ops::Accumulate::overwrite : ops::Accumulate::add;
+    state_->model().train_micro_batch(exec, {.batch = batch, .scalars = scalars}, saved_, 0,
+                                      accumulate);
+  }
+}
+
+void TrainStep::reduce(const Exec& exec, int slot) {
+  const Stopwatch clock;
+  reducer_.sum_totals(exec, state_->model().state().totals);
+  reducer_.reduce(exec, state_->store().gradients());
+  if (!exec.is_dry()) slots_[static_cast<std::size_t>(slot)].seconds_reduce = clock.seconds();
+}
+
+void TrainStep::read_back(const Exec& exec, int slot) {
+  Slot& s = slots_[static_cast<std::size_t>(slot)];
+  const nn::ModelState& model = state_->model().state();
+  download(exec, s.totals.data(), model.totals.bytes_begin(), model.totals.bytes());
+  std::int64_t at = 0;
+  for (const TensorView& bias : biases(model)) {
+    download(exec, s.bias.data() + at, bias.bytes_begin(), bias.bytes());
+    at += bias.bytes();
+  }
+  download(exec, s.state.data(), state_->optimizer().state().bytes_begin(), kStateBytes);
+  s.done.record(exec);
+}
+
+StepResult TrainStep::next_result() {
+  expect(pending_ > 0, "no step is pending");
+  const Slot& s = slots_[static_cast<std::size_t>(head_)];
+  s.done.wait();
+  StepResult result{.totals = copy_of<float>(s.totals),
+                    .bias = copy_of<float>(s.bias),
+                    .seconds_reduce = s.seconds_reduce};
+  std::memcpy(&result.state, s.state.data(), sizeof result.state);
+  head_ = (head_ + 1) % BatchBlock::kSlots;
+  --pending_;
+  return result;
+}
+
+void TrainStep::measure(const Exec& exec) {
+  expect(exec.is_dry(), "a real step needs a batch");
+  run(exec, 0);
+}
+
+}  // namespace shoal::train

@@ -1,0 +1,68 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "shoal/base/error.hpp"
+#include "shoal/train/train_config.hpp"
+#include "train/measure.hpp"
+
+namespace shoal::train {
+namespace {
+
+bool has(const std::vector<std::string>& problems, const std::string& start) {
+  return std::any_of(problems.begin(), problems.end(),
+                     [&](const std::string& p) { return p.find(start) == 0; });
+}
+
+TEST(TrainConfig, AllProblemsOfAllSectionsComeAtOnce) {
+  RunConfig c;
+  c.training.precision = "fp8";
+  c.training.seq_len = 0;
+  c.optim.lr = -1.0;
+  c.checkpoint.deflate_level = 12;
+  c.eval.interval = 10;
+  c.parallel.tp = 2;
+  std::vector<std::string> problems;
+  validate(c, 4, problems);
+  for (const char* key :
+       {"training.precision = fp8: allowed: fp32, bf16, fp16", "training.seq_len = 0", "optim.lr",
+        "checkpoint.deflate_level = 12", "eval.interval = 10: needs data.validation",
+        "parallel.tp = 2", "data.train is missing"}) {
+    EXPECT_TRUE(has(problems, key)) << key;
+  }
+}
+
+TEST(TrainConfig, BatchesMustFitTheRanks) {
+  RunConfig c;
+  c.data.train = "x";
+  std::vector<std::string> problems;
+  c.training.global_batch_size = 10;
+  validate(c, 4, problems);
+  EXPECT_TRUE(has(problems, "training.global_batch_size = 10: must be a multiple of the 4"));
+  problems.clear();
+  c.training.global_batch_size = 24;
+  c.training.micro_batch_size = 4;
+  validate(c, 4, problems);
+  EXPECT_TRUE(has(problems, "training.micro_batch_size = 4: must divide the 6"));
+  problems.clear();
+  c.training.micro_batch_size = 3;
+  validate(c, 4, problems);
+  EXPECT_TRUE(problems.empty()) << problems.front();
+  const BatchShape shape = batch_shape(c.training, 4);
+  EXPECT_EQ(shape.micro_batches, 2);
+  EXPECT_EQ(shape.sequences_per_rank, 6);
+}
+
+TEST(Blend, NamesAndWeights) {
+  const auto blend = parse_blend("data/a:0.7, data/b : 0.3");
+  ASSERT_EQ(blend.size(), 2U);
+  EXPECT_EQ(blend[0].folder, "data/a");
+  EXPECT_DOUBLE_EQ(blend[1].weight, 0.3);
+  EXPECT_EQ(parse_blend("only").front().weight, 1.0);
+  for (const char* wrong : {"a:", "a:-1", "a,,b", "a:nan", ""}) {
+    EXPECT_THROW((void)parse_blend(wrong), InputError) << wrong;
+  }
+}
+
+}  // namespace
+}  // namespace shoal::train

@@ -1,0 +1,34 @@
+#pragma once
+#include <filesystem>
+#include <string>
+
+#include "shoal/comm/communicator.hpp"
+#include "shoal/train/checkpoint.hpp"
+#include "shoal/train/metrics.hpp"
+#include "shoal/train/run.hpp"
+
+/// A corpus and a model of toy size for runs that take well under a second.
+namespace shoal::test {
+
+/// A folder of this test under the build's temporary folder, empty at the start; the same on all
+/// ranks. Collective.
+[[nodiscard]] std::filesystem::path fresh_folder(const Communicator& world,
+                                                 const std::string& name);
+
+/// A dataset of short documents over 32 tokens in which each token mostly follows from the one
+/// before it. Written by rank 0; collective.
+void make_corpus(const Communicator& world, const std::filesystem::path& folder);
+
+/// Two layers, one of them MoE with four experts, balance bias on; eight steps of four sequences.
+[[nodiscard]] train::RunConfig toy_config(const std::filesystem::path& folder);
+
+/// Weights, optimizer states and StepState of a checkpoint in one comparable text of hex hashes.
+[[nodiscard]] std::string state_digest(const std::filesystem::path& checkpoint);
+
+/// Largest difference of any weight between two checkpoints.
+[[nodiscard]] double weight_distance(const std::filesystem::path& a,
+                                     const std::filesystem::path& b);
+
+[[nodiscard]] train::MetricsTable metrics_of(const std::filesystem::path& run_dir);
+
+}  // namespace shoal::test
