@@ -5,7 +5,16 @@
 namespace shoal::app {
 namespace {
 
+const std::set<std::string>& run_sections() {
+  static const std::set<std::string> sections = {"model",    "compute", "data",       "optim",
+                                                 "parallel", "eval",    "checkpoint", "metrics",
+                                                 "training", "plan"};
+  return sections;
+}
+
 std::vector<Command> make_table() {
+  const OptionRules run{
+      .own = {"training", "checkpoint", "plan"}, .sections = run_sections(), .input_file = true};
   const auto tool = [](const char* section, std::int64_t arguments) {
     return OptionRules{
         .own = {section}, .sections = {section}, .input_file = true, .max_arguments = arguments};
@@ -20,6 +29,18 @@ std::vector<Command> make_table() {
                  .max_arguments = 1 << 20},
        .parallel = true,
        .run = prepare_command},
+      {.name = "train",
+       .usage = "INPUT.ini [--key=value ...]",
+       .summary = "train a model, or continue a run",
+       .rules = run,
+       .parallel = true,
+       .run = train_command},
+      {.name = "eval",
+       .usage = "CHECKPOINT --dataset=FOLDER",
+       .summary = "loss, perplexity and bits per byte on a dataset",
+       .rules = tool("evaluate", 1),
+       .parallel = true,
+       .run = eval_command},
       {.name = "generate",
        .usage = "CHECKPOINT --prompt=TEXT",
        .summary = "continue a text",
@@ -30,6 +51,11 @@ std::vector<Command> make_table() {
        .summary = "what a dataset, checkpoint, tokenizer or metrics file holds",
        .rules = {.max_arguments = 1},
        .run = inspect_command},
+      {.name = "plan",
+       .usage = "INPUT.ini [--ranks=N]",
+       .summary = "parameters, memory of each rank, work and traffic of a run",
+       .rules = {.own = {"plan", "training"}, .sections = run_sections(), .input_file = true},
+       .run = plan_command},
       {.name = "export",
        .usage = "CHECKPOINT --output=FOLDER",
        .summary = "a checkpoint to the Hugging Face layout",

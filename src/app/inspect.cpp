@@ -53,12 +53,22 @@ std::string describe_checkpoint(const fs::path& path) {
   return text.str();
 }
 
+/// "f32 [8, 16]" of a dataset; empty for a group.
+std::string dataset_words(const io::H5File& file, const std::string& path) {
+  try {
+    const io::H5Dataset dataset = file.dataset(path);
+    return std::string{io::name(dataset.type())} + " " + to_string(dataset.shape()) +
+           (dataset.is_virtual() ? ", virtual" : "");
+  } catch (const InputError&) {
+    return {};
+  }
+}
+
 void list_group(const io::H5File& file, const std::string& group, std::string& text) {
   for (const auto& name : file.list(group.empty() ? "/" : group)) {
     const std::string path = group + "/" + name;
-    if (const auto dataset = file.find_dataset(path)) {
-      text += "  " + path + "  " + std::string{io::name(dataset->type())} + " " +
-              to_string(dataset->shape()) + (dataset->is_virtual() ? ", virtual" : "") + "\n";
+    if (const std::string words = dataset_words(file, path); !words.empty()) {
+      text.append("  ").append(path).append("  ").append(words).append("\n");
     } else {
       list_group(file, path, text);
     }

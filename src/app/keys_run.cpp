@@ -53,10 +53,18 @@ void add_training_keys(KeyTable& table, train::TrainingConfig& c) {
   table.add("micro_batch_size", c.micro_batch_size,
             "sequences of a rank in one pass; 0: its whole share");
   table.add("device", c.device, "auto | cpu | cuda");
-  table.add("recompute", c.recompute, "activations made again: none | selective | full");
   table.add("threads", c.threads, "CPU threads a rank; 0: cores / ranks on the node");
   table.add("max_hours", c.max_hours, "stop with a checkpoint after this time; 0: no limit");
   table.add("run_dir", c.run_dir, "folder of checkpoints, metrics and the configuration");
+}
+
+void add_compute_keys(KeyTable& table, nn::ComputeConfig& c) {
+  table.section("compute", "How the model is computed: speed and memory, not the numbers.");
+  table.add("recompute_attention", c.recompute_attention,
+            "activations of attention made again: none | selective | full");
+  table.add("recompute_mlp", c.recompute_mlp,
+            "activations of MLP or experts made again: none | selective | full");
+  table.add("loss_chunk", c.loss_chunk, "tokens whose logits are in memory at once");
 }
 
 void add_report_keys(KeyTable& table, train::RunConfig& c) {
@@ -88,6 +96,7 @@ void add_report_keys(KeyTable& table, train::RunConfig& c) {
 }  // namespace
 
 void add_run_keys(KeyTable& table, train::RunConfig& config) {
+  add_compute_keys(table, config.compute);
   add_data_keys(table, config.data);
   add_optimizer_keys(table, config.optim);
   add_parallel_keys(table, config.parallel);

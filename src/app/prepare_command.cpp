@@ -10,8 +10,8 @@ ExitCode prepare_command(const Invocation& call) {
   std::vector<std::string> problems;
   data::validate(config, problems);
   require_no_problems(problems);
-  log::info("shoal " SHOAL_VERSION " prepare, " + std::to_string(call.world.size()) + " ranks");
-  log::info(data::prepare(config, call.world).describe());
+  log::info("shoal " SHOAL_VERSION " prepare, ranks: " + std::to_string(call.world.size()));
+  (void)data::prepare(config, call.world);  // prints its report
   log::info("next: shoal train INPUT.ini --data.train=" + config.output +
             "/train --data.validation=" + config.output + "/val");
   return ExitCode::finished;
