@@ -21,6 +21,13 @@ constexpr std::int64_t kMiB = std::int64_t{1} << 20;
 /// A folder is replaced only when it is empty or `prepare` made it, and the user said so.
 void check_output(const PrepareConfig& config) {
   const fs::path output{config.output};
+  for (const std::string& input : config.source.inputs) {
+    const fs::path below =
+        fs::weakly_canonical(output).lexically_relative(fs::weakly_canonical(input));
+    require(
+        below.empty() || *below.begin() == ".." || below == ".",
+        config.output + ": lies inside the input " + input + " and would be read by a next run");
+  }
   if (!fs::exists(output)) return;
   require(fs::is_directory(output), config.output + ": exists and is not a folder");
   if (fs::is_empty(output)) return;

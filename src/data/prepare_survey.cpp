@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "shoal/base/log.hpp"
+
 namespace shoal::data {
 namespace {
 
@@ -31,7 +33,12 @@ class Surveyor {
                      [&](std::string_view raw) { document(raw, document_index(s, ordinal++)); });
     }
   }
-  void finish() const { progress_.finish(); }
+  void finish() const {
+    progress_.finish();
+    for (const std::string& problem : survey_.source.problems) {
+      log::warning(problem + " (the rest of the file is left out)");
+    }
+  }
 
  private:
   void document(std::string_view raw, std::uint64_t index) {

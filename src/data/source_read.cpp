@@ -5,7 +5,6 @@
 
 #include "data/source_file.hpp"
 #include "shoal/base/error.hpp"
-#include "shoal/base/log.hpp"
 #include "shoal/data/source.hpp"
 #include "shoal/io/json.hpp"
 #include "shoal/io/reader.hpp"
@@ -183,7 +182,7 @@ void take_json(const Reading& r, std::string_view line) {
     return;
   }
   const auto text = value.find(r.config.text_field);
-  if (text == value.end() || !text->is_string()) {
+  if (text == value.end() || !text->is_string() || text->get_ref<const std::string&>().empty()) {
     ++r.report[Counter::lines_without_text];
     return;
   }
@@ -224,7 +223,8 @@ void read_documents(const SourceConfig& config, const SourcePart& part, SourceRe
     const bool named = std::string_view{error.what()}.starts_with(part.path);
     const std::string text = named ? error.what() : part.path + ": " + error.what();
     require(part.from_folder, text);
-    log::warning(text + " (the rest of the file is left out)");
+    constexpr std::size_t kMaxProblems = 20;
+    if (report.problems.size() < kMaxProblems) report.problems.push_back(text);
     ++report[Counter::files_unreadable];
   }
 }

@@ -54,23 +54,28 @@ Census take_census(std::string_view utf8) {
     if (byte < 0x80) [[likely]] {
       const std::uint8_t kind = kAsciiKinds[byte];
       census.words += static_cast<std::int64_t>(after_space & static_cast<std::uint8_t>(kind == 0));
-      if (kind == 3) ++census.controls;
-      if (kind >= 2) census.needs_rewrite = true;
-      after_space = kind == 1 || kind == 2 ? 1 : 0;
+      if (kind >= 2) [[unlikely]] {
+        census.needs_rewrite = true;
+        if (kind == 3) ++census.controls;
+      }
+      if (kind != 3) after_space = kind == 0 ? 0 : 1;  // a control neither begins nor ends a word
       ++p;
       continue;
     }
     census.ascii = false;
     const Decoded d = decode_utf8({p, static_cast<std::size_t>(end - p)});
     const std::uint8_t bits = classes[d.code_point];
+    p += d.length;
+    if ((bits & kControl) != 0 || d.code_point == kByteOrderMark) {
+      census.needs_rewrite = true;
+      if ((bits & kControl) != 0) ++census.controls;
+      continue;
+    }
     const bool space = (bits & kSpace) != 0;
     if (!space && after_space != 0) ++census.words;
     after_space = space ? 1 : 0;
     if (d.code_point == kReplacement) ++census.replacements;
-    if ((bits & kControl) != 0) ++census.controls;
     if ((bits & kPrivate) != 0) ++census.private_use;
-    if ((bits & kControl) != 0 || d.code_point == kByteOrderMark) census.needs_rewrite = true;
-    p += d.length;
   }
   return census;
 }
@@ -82,6 +87,12 @@ std::int64_t strip_controls(std::string_view utf8, std::string& out) {
   out.clear();
   out.reserve(utf8.size());
   while (!utf8.empty()) {
+    const auto byte = static_cast<unsigned char>(utf8[0]);
+    if (byte < 0x80 && kAsciiKinds[byte] <= 1) [[likely]] {
+      out.push_back(utf8[0]);
+      utf8.remove_prefix(1);
+      continue;
+    }
     const Decoded d = decode_utf8(utf8);
     const char32_t c = d.code_point;
     if (c == '\r' && utf8.size() > 1 && utf8[1] == '\n') {

@@ -53,6 +53,18 @@ bool mixes_scripts(char32_t a, char32_t b) {
   return first != Script::none && second != Script::none && first != second;
 }
 
+/// Whether `c` after `previous`, one of them beyond ASCII, is a sign of garbled text; up to two.
+std::int64_t signs_of(char32_t previous, char32_t c, const CharClasses& classes) {
+  const std::uint8_t bits = classes[c];
+  const bool odd_mark = (bits & kMark) != 0 && !free_mark(c) &&
+                        (classes[previous] & (kLetter | kMark | kNumber | kSpace)) == 0;
+  const bool c1_control = c >= 0x80 && (bits & kControl) != 0;
+  const bool odd = odd_mark || c1_control || (bits & kUnassigned) != 0;
+  const bool letters = (bits & classes[previous] & kLetter) != 0;
+  const bool pair = mojibake_pair(previous, c) || (letters && mixes_scripts(previous, c));
+  return (odd ? 1 : 0) + (pair ? 1 : 0);
+}
+
 }  // namespace
 
 std::int64_t garbled_score(std::string_view utf8) {
@@ -60,22 +72,17 @@ std::int64_t garbled_score(std::string_view utf8) {
   std::int64_t signs = 0;
   char32_t previous = ' ';
   while (!utf8.empty()) {
-    const Decoded d = decode_utf8(utf8);
-    const char32_t c = d.code_point;
-    utf8.remove_prefix(static_cast<std::size_t>(d.length));
-    if (c >= 0x80 || previous >= 0x80) {
-      const std::uint8_t bits = classes[c];
-      const bool odd_mark = (bits & kMark) != 0 && !free_mark(c) &&
-                            (classes[previous] & (kLetter | kMark | kNumber | kSpace)) == 0;
-      const bool c1_control = c >= 0x80 && (bits & kControl) != 0;
-      if (odd_mark || c1_control || (bits & kUnassigned) != 0) ++signs;
-      if (mojibake_pair(previous, c)) {
-        ++signs;
-      } else if ((bits & classes[previous] & kLetter) != 0 && mixes_scripts(previous, c)) {
-        ++signs;
-      }
+    const auto ascii = static_cast<std::size_t>(ascii_prefix(utf8));
+    if (ascii > 0) {
+      if (previous >= 0x80) signs += signs_of(previous, static_cast<char32_t>(utf8[0]), classes);
+      previous = static_cast<char32_t>(utf8[ascii - 1]);
+      utf8.remove_prefix(ascii);
+      continue;
     }
-    previous = c;
+    const Decoded d = decode_utf8(utf8);
+    signs += signs_of(previous, d.code_point, classes);
+    previous = d.code_point;
+    utf8.remove_prefix(static_cast<std::size_t>(d.length));
   }
   return 2 * signs;
 }

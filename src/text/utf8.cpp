@@ -22,18 +22,19 @@ Lead lead_of(unsigned char b) {
   return {0, 0, 0};
 }
 
-std::int64_t ascii_prefix(const char* p, std::int64_t n) {
+}  // namespace
+
+std::int64_t ascii_prefix(std::string_view text) {
+  const auto n = static_cast<std::int64_t>(text.size());
   std::int64_t i = 0;
   for (; i + 8 <= n; i += 8) {
     std::uint64_t word;
-    std::memcpy(&word, p + i, 8);
+    std::memcpy(&word, text.data() + i, 8);
     if ((word & 0x8080808080808080U) != 0) break;
   }
-  while (i < n && static_cast<unsigned char>(p[i]) < 0x80) ++i;
+  while (i < n && static_cast<unsigned char>(text[i]) < 0x80) ++i;
   return i;
 }
-
-}  // namespace
 
 Decoded decode_utf8(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
@@ -76,7 +77,7 @@ std::int64_t valid_utf8_prefix(std::string_view text) {
   const auto n = static_cast<std::int64_t>(text.size());
   std::int64_t i = 0;
   while (i < n) {
-    i += ascii_prefix(text.data() + i, n - i);
+    i += ascii_prefix(text.substr(static_cast<std::size_t>(i)));
     // A page of Chinese has no ASCII to skip: stay in the decoder until it ends.
     while (i < n && static_cast<unsigned char>(text[i]) >= 0x80) {
       const Decoded d = decode_utf8(text.substr(i));

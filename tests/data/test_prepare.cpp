@@ -237,6 +237,8 @@ TEST_F(Prepare, ForeignFoldersAreNeverReplaced) {
   c.output = in().string();
   c.overwrite = true;
   EXPECT_TRUE(throws_with<InputError>([&] { (void)run(c); }, "not an output of prepare"));
+  c.output = (in() / "out").string();
+  EXPECT_TRUE(throws_with<InputError>([&] { (void)run(c); }, "lies inside the input"));
   c = config();
   (void)run(c);
   EXPECT_TRUE(throws_with<InputError>([&] { (void)run(c); }, "overwrite = true replaces it"));

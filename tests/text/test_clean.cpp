@@ -66,10 +66,17 @@ TEST(Clean, UnifiesLineEndsAndDropsControls) {
   EXPECT_TRUE((Cleaned{"a\r\nb", {.strip_controls = false}}.out == "a\r\nb"));
 }
 
+TEST(Clean, ControlsAreNoWords) {
+  EXPECT_EQ(Cleaned{"\xEF\xBB\xBF"}.report[Report::dropped_empty], 1);
+  EXPECT_EQ((Cleaned{"\x01\x02", {.max_control_ratio = 1}}.report[Report::dropped_empty]), 1);
+  const Cleaned run{"\x01word", {.max_control_ratio = 1}};
+  EXPECT_EQ(run.out, "word");
+}
+
 TEST(Clean, DropsBinary) {
   EXPECT_EQ((Cleaned{std::string_view{"\x7F"
-                                  "ELF\x01\x02\0\0 text",
-                                  13}}
+                                      "ELF\x01\x02\0\0 text",
+                                      13}}
                  .report[Report::dropped_control]),
             1);
 }
@@ -99,8 +106,8 @@ TEST(Clean, LengthFilterIsOffByDefaultAndHasBothBounds) {
   EXPECT_EQ((Cleaned{"a b c d", {.max_words = 3}}.report[Report::dropped_too_long]), 1);
   EXPECT_TRUE(
       (Cleaned{"a b\xC2\xA0"
-           "c",
-           {.min_words = 3, .max_words = 3}}
+               "c",
+               {.min_words = 3, .max_words = 3}}
            .kept));
   EXPECT_EQ(Cleaned{" \n\xE3\x80\x80"}.report[Report::dropped_empty], 1);
   EXPECT_EQ(Cleaned{""}.report[Report::dropped_empty], 1);

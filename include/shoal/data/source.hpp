@@ -31,14 +31,18 @@ struct SourceReport {
     links_skipped,       ///< symbolic links inside folders
     documents_cut,       ///< pieces beyond the first of documents above max_document_mb
     lines_malformed,     ///< jsonl lines that are no JSON object
-    lines_without_text,  ///< jsonl lines without the text field, or where it is not a string
+    lines_without_text,  ///< jsonl lines whose text field is missing, empty or no string
     bytes_read,          ///< after decompression
     num_counters
   };
   std::array<std::int64_t, num_counters> counts{};
 
+  /// What was wrong with unreadable files, the first few; of this rank only.
+  std::vector<std::string> problems;
+
   [[nodiscard]] std::int64_t operator[](Counter c) const { return counts[c]; }
   std::int64_t& operator[](Counter c) { return counts[c]; }
+  /// Adds the counters.
   SourceReport& operator+=(const SourceReport& other);
   [[nodiscard]] static std::string_view name(Counter c);
 };

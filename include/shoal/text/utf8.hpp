@@ -21,6 +21,9 @@ struct Decoded {
 
 void append_utf8(char32_t code_point, std::string& out);
 
+/// Bytes below 0x80 at the start of `text`.
+[[nodiscard]] std::int64_t ascii_prefix(std::string_view text);
+
 /// Bytes of the longest prefix that is valid UTF-8; equals text.size() for valid text.
 [[nodiscard]] std::int64_t valid_utf8_prefix(std::string_view text);
 
