@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/model_*.h5: reference values of Shoal's model from PyTorch.
+"""Writes tests/golden/model_*.h5 and modules.h5: reference values of Shoal's model from PyTorch.
 
 A plain PyTorch model (autograd, float64, fp32 weights and inputs) of DESIGN section 4 computes loss,
 router ledger and the gradient of every parameter for small shapes. Before a file is written, the
@@ -377,21 +377,27 @@ def compare_with_transformers(name, c, parameters, bias, rng):
     assert error < 1e-6, "rotary angles are fp32 there; anything more is a different model"
 
 
+def write_start(f, c, parameters, bias, batch, seed):
+    """What every file holds: configuration, weights and the micro-batch."""
+    for key, value in c.items():
+        f.attrs[key] = value if isinstance(value, str) else (
+            np.int64(value) if isinstance(value, (int, bool)) else np.float64(value))
+    f.attrs["made_by"] = (f"scripts/reference/make_model_golden.py, seed {seed}, "
+                          f"torch {torch.__version__}")
+    for key, value in batch.items():
+        f["batch/" + key] = value
+    for key, value in parameters.items():
+        f["parameter/" + key] = value.ravel()
+    for n, value in bias.items():
+        f[f"bias/{n}"] = value
+
+
 def write(path, c, parameters, bias, batch, ref, loss, seed):
     with h5py.File(path, "w") as f:
-        for key, value in c.items():
-            f.attrs[key] = value if isinstance(value, str) else (
-                np.int64(value) if isinstance(value, (int, bool)) else np.float64(value))
-        f.attrs["made_by"] = (f"scripts/reference/make_model_golden.py, seed {seed}, "
-                              f"torch {torch.__version__}")
-        f.attrs["loss_sum"] = float(loss)
-        for key, value in batch.items():
-            f["batch/" + key] = value
-        for key, value in parameters.items():
-            f["parameter/" + key] = value.ravel()
+        write_start(f, c, parameters, bias, batch, seed)
+        f.attrs["loss_sum"] = float(loss.detach())
+        for key in parameters:
             f["gradient/" + key] = ref.p[key].grad.numpy().astype(np.float32).ravel()
-        for n, value in bias.items():
-            f[f"bias/{n}"] = value
         for n, ledger in ref.ledger.items():
             f[f"ledger/{n}/count"] = ledger["count"].numpy().astype(np.float32)
             f[f"ledger/{n}/sums"] = np.array(ledger["sums"], np.float32)
@@ -420,7 +426,52 @@ def make(name, options, folder, seed=20260701):
           f"active groups {extra}" if extra else "")
 
 
+def make_modules(folder, seed=20260702):
+    """Each module alone: input x, output y, upstream gradient dy, dx, and its weight gradients."""
+    c = {**DEFAULTS, **CASES["sigmoid"], "num_hidden_layers": 2, "num_experts": 4,
+         "num_experts_per_tok": 2}
+    rng = np.random.default_rng(seed)
+    parameters = make_parameters(c, rng)
+    bias = {1: (0.2 * rng.standard_normal(c["num_experts"])).astype(np.float32)}
+    batch = make_batch(c, rng, documents=True)
+    biases = {n: torch.tensor(b, dtype=torch.float64) for n, b in bias.items()}
+
+    def head_loss(ref, x):
+        loss = F.cross_entropy(x @ ref.p["lm_head"].T, ref.b["target"], reduction="none")
+        return (loss * ref.b["mask"]).sum().reshape(1)
+
+    eps = c["rms_norm_eps"]
+    modules = {
+        "norm": lambda ref, x: rms_norm(x, ref.p["norm"], eps),
+        "attention": lambda ref, x: ref.attention(0, x),
+        "mlp": lambda ref, x: ref.mlp("layers.0.mlp.", x),
+        "moe": lambda ref, x: ref.moe(1, x),
+        "embedding": lambda ref, x: ref.p["embed_tokens"][ref.b["token"]] + 0 * x,
+        "head": head_loss,
+    }
+    path = Path(folder) / "modules.h5"
+    with h5py.File(path, "w") as f:
+        write_start(f, c, parameters, bias, batch, seed)
+        for name, module in modules.items():
+            ref = Reference(c, parameters, biases, batch)
+            shape = (c["sequence"] * c["sequences"], c["hidden_size"])
+            x = rng.standard_normal(shape).astype(np.float32)
+            x_t = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+            y = module(ref, x_t)
+            dy = np.ones(1, np.float32) if name == "head" else rng.standard_normal(
+                shape).astype(np.float32)
+            ((y * torch.tensor(dy, dtype=torch.float64)).sum() + ref.objective).backward()
+            values = {"x": x, "dy": dy, "y": y.detach().numpy(), "dx": x_t.grad.numpy()}
+            for key, value in values.items():
+                f[f"{name}/{key}"] = value.astype(np.float32).ravel()
+            for key, value in ref.p.items():
+                if value.grad is not None:
+                    f[f"{name}/gradient/{key}"] = value.grad.numpy().astype(np.float32).ravel()
+    print(f"{path}: {path.stat().st_size // 1024} KiB")
+
+
 if __name__ == "__main__":
     out = sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[2] / "tests/golden"
     for case, options in CASES.items():
         make(case, dict(options), out)
+    make_modules(out)

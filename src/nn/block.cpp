@@ -1,16 +1,9 @@
 #include "shoal/nn/block.hpp"
 
+#include "nn/overloaded.hpp"
 #include "shoal/ops/elementwise.hpp"
 
 namespace shoal::nn {
-namespace {
-
-template <class... Visitors>
-struct Overloaded : Visitors... {
-  using Visitors::operator()...;
-};
-
-}  // namespace
 
 BlockSaved Block::reserve(const Store& store, const Batch& batch) const {
   const std::int64_t T = batch.token_T.dim(0);

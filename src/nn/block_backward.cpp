@@ -1,13 +1,9 @@
+#include "nn/overloaded.hpp"
 #include "shoal/nn/block.hpp"
 #include "shoal/ops/elementwise.hpp"
 
 namespace shoal::nn {
 namespace {
-
-template <class... Visitors>
-struct Overloaded : Visitors... {
-  using Visitors::operator()...;
-};
 
 Pass recomputing(const Pass& pass) {
   return {.batch = pass.batch, .scalars = pass.scalars, .purpose = Purpose::recompute};

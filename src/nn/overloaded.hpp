@@ -1,0 +1,11 @@
+#pragma once
+
+namespace shoal::nn {
+
+/// Visitor of a variant made of one lambda for each alternative.
+template <class... Visitors>
+struct Overloaded : Visitors... {
+  using Visitors::operator()...;
+};
+
+}  // namespace shoal::nn
