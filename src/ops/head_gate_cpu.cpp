@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/cpu_math.hpp"
 #include "ops/head_gate_detail.hpp"
 
 namespace shoal::ops::cpu {
@@ -34,7 +35,7 @@ template <class Elem>
 void scores(const HeadGateForward& a) {
   const std::int64_t T = a.x_TD.dim(0), D = a.x_TD.dim(1);
   const float* w_D = a.w_D.data<float>();
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (T * D > kParallelWork)
   for (std::int64_t t = 0; t < T; ++t) {
     const Elem* x_D = a.x_TD.data<Elem>() + t * D;
     float sum = 0.0F;
@@ -50,7 +51,7 @@ template <class Elem>
 void gate_gradient(const HeadGateBackward& a, const Blocks& blocks, float* dgate_T) {
   const std::int64_t C = a.out_TC.dim(1), width = C / a.groups;
   const auto G = static_cast<float>(a.groups);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (blocks.T * width > kParallelWork)
   for (std::int64_t t = 0; t < blocks.T; ++t) {
     float sum = 0.0F;
     const std::int32_t active =
@@ -107,7 +108,7 @@ template <class Elem>
 void input_gradient(const HeadGateBackward& a, const HeadGateScratch& s) {
   const std::int64_t T = a.x_TD.dim(0), D = a.x_TD.dim(1), rows = part_size(T);
   const float* w_D = a.w_D.data<float>();
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (T * D > kParallelWork)
   for (std::int64_t part = 0; part < s.dw_PD.dim(0); ++part) {
     float* dw_D = s.dw_PD.data<float>() + part * D;
     std::fill(dw_D, dw_D + D, 0.0F);

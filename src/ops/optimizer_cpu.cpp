@@ -3,6 +3,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "ops/cpu_math.hpp"
 #include "ops/optimizer_detail.hpp"
 
 namespace shoal::ops::cpu {
@@ -20,15 +21,10 @@ struct Master<float> {
 };
 template <>
 struct Master<Half> {
-  Half* value;
-  float* master;
-  explicit Master(const OptimizerUpdate& a)
-      : value{a.value.data<Half>()}, master{a.master.data<float>()} {}
+  float* master;  ///< update() rounds the working weights afterwards: conversions stay scalar
+  explicit Master(const OptimizerUpdate& a) : master{a.master.data<float>()} {}
   [[nodiscard]] float load(std::int64_t i) const { return master[i]; }
-  void store(std::int64_t i, float p) const {
-    master[i] = p;
-    value[i] = from_float<Half>(p);
-  }
+  void store(std::int64_t i, float p) const { master[i] = p; }
 };
 template <>
 struct Master<Bf16> {
@@ -55,30 +51,57 @@ Moment round_moment(float x, std::uint32_t random16) {
   }
 }
 
+template <class Moment>
+std::uint32_t random_bits(std::int64_t seed, std::int64_t index) {
+  if constexpr (std::is_same_v<Moment, float>) {
+    return 0;
+  } else {
+    return rounding_bits(rounding_block(seed, index), index);
+  }
+}
+
+/// The arrays of one update; pointers that the kind does not use are null.
+template <class Elem, class Moment>
+struct Arrays {
+  Master<Elem> master;
+  const float* grad;
+  Moment* m;
+  float* v;
+  Moment* u;
+};
+
+/// A function of its own: aggregates declared in the body of a simd loop would keep it scalar.
+template <OptimizerKind kKind, class Elem, class Moment>
+inline void update_one(const Arrays<Elem, Moment>& a, const UpdateScalars& s, std::int64_t i,
+                       std::uint32_t random) {
+  UpdateElement<float> x{a.master.load(i), 0.0F, 0.0F, 0.0F};
+  if constexpr (uses_m(kKind)) x.m = to_float(a.m[i]);
+  if constexpr (uses_v(kKind)) x.v = a.v[i];
+  if constexpr (uses_u(kKind)) x.u = to_float(a.u[i]);
+  x = update_element<kKind>(s, x, a.grad[i]);
+  a.master.store(i, x.p);
+  if constexpr (uses_m(kKind)) a.m[i] = round_moment<Moment>(x.m, random & 0xFFFFU);
+  if constexpr (uses_v(kKind)) a.v[i] = x.v;
+  if constexpr (uses_u(kKind)) a.u[i] = round_moment<Moment>(x.u, random >> 16);
+}
+
 template <OptimizerKind kKind, class Elem, class Moment>
 void update(const OptimizerUpdate& a, const StepState& state) {
   const UpdateScalars s = with_state(update_scalars(a), state);
-  const Master<Elem> master{a};
-  const float* grad = a.grad.data<float>();
-  Moment* m = uses_m(kKind) ? a.m.data<Moment>() : nullptr;
-  float* v = uses_v(kKind) ? a.v.data<float>() : nullptr;
-  Moment* u = uses_u(kKind) ? a.u.data<Moment>() : nullptr;
-  const std::int64_t N = a.value.elements();
-#pragma omp parallel for simd schedule(static)
+  const Arrays<Elem, Moment> arrays{.master = Master<Elem>{a},
+                                    .grad = a.grad.data<float>(),
+                                    .m = uses_m(kKind) ? a.m.data<Moment>() : nullptr,
+                                    .v = uses_v(kKind) ? a.v.data<float>() : nullptr,
+                                    .u = uses_u(kKind) ? a.u.data<Moment>() : nullptr};
+  const std::int64_t N = a.value.elements(), seed = state.step_seed, first = a.first;
+#pragma omp parallel for simd schedule(static) if (parallel : N > kParallelWork)
   for (std::int64_t i = 0; i < N; ++i) {
-    UpdateElement<float> x{master.load(i), 0.0F, 0.0F, 0.0F};
-    if constexpr (uses_m(kKind)) x.m = to_float(m[i]);
-    if constexpr (uses_v(kKind)) x.v = v[i];
-    if constexpr (uses_u(kKind)) x.u = to_float(u[i]);
-    x = update_element<kKind>(s, x, grad[i]);
-    std::uint32_t random = 0;
-    if constexpr (!std::is_same_v<Moment, float>) {
-      random = rounding_bits(rounding_block(state.step_seed, a.first + i), a.first + i);
-    }
-    master.store(i, x.p);
-    if constexpr (uses_m(kKind)) m[i] = round_moment<Moment>(x.m, random & 0xFFFFU);
-    if constexpr (uses_v(kKind)) v[i] = x.v;
-    if constexpr (uses_u(kKind)) u[i] = round_moment<Moment>(x.u, random >> 16);
+    update_one<kKind>(arrays, s, i, random_bits<Moment>(seed, first + i));
+  }
+  if constexpr (std::is_same_v<Elem, Half>) {
+    Half* value = a.value.data<Half>();
+#pragma omp parallel for schedule(static) if (N > kParallelWork)
+    for (std::int64_t i = 0; i < N; ++i) value[i] = from_float<Half>(arrays.master.load(i));
   }
 }
 
@@ -107,7 +130,7 @@ void square_sum(const Exec& exec, const TensorView& out, const ConstTensorView& 
   const float* values = x.data<float>();
   const std::int64_t N = x.elements(), width = square_part_width(N);
   const std::int64_t used = ceil_div(N, width);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (N > kParallelWork)
   for (std::int64_t part = 0; part < used; ++part) {
     const std::int64_t end = std::min(N, (part + 1) * width);
     double sum = 0.0;

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "ops/cpu_math.hpp"
 #include "shoal/ops/permute.hpp"
 
 namespace shoal::ops::cpu {
@@ -39,7 +40,7 @@ void route_plan(const Exec& exec, const RoutePlan& a) {
 void gather_rows(const Exec&, const GatherRows& a) {
   const std::int64_t R = a.rows_RD.dim(0), bytes = a.rows_RD.dim(1) * size_of(a.x_TD.dtype());
   const std::int32_t* slot_of_row = a.slot_of_row_R.data<std::int32_t>();
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (R * bytes > kParallelWork)
   for (std::int64_t r = 0; r < R; ++r) {
     if (slot_of_row[r] < 0) continue;
     const std::int64_t t = slot_of_row[r] / a.slots_per_token;
@@ -54,11 +55,11 @@ template <class Elem>
 void combine(const CombineRows& a) {
   const std::int64_t T = a.y_TD.dim(0), D = a.y_TD.dim(1), K = a.row_of_slot_TK.dim(1);
   const Elem* rows_RD = a.rows_RD.data<Elem>();
-  const Elem* add_TD = a.add_TD.absent() ? nullptr : a.add_TD.data<Elem>();
-  const float* weight_TK = a.weight_TK.absent() ? nullptr : a.weight_TK.data<float>();
+  const Elem* add_TD = optional_data<Elem>(a.add_TD);
+  const float* weight_TK = optional_data<float>(a.weight_TK);
   const std::int32_t* row_of_slot_TK = a.row_of_slot_TK.data<std::int32_t>();
   Elem* y_TD = a.y_TD.data<Elem>();
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (T * K * D > kParallelWork)
   for (std::int64_t t = 0; t < T; ++t) {
     constexpr std::int64_t kTile = 256;  // fp32 sums of one tile of the row stay in the L1 cache
     for (std::int64_t begin = 0; begin < D; begin += kTile) {
@@ -88,7 +89,7 @@ void combine_backward(const CombineRowsBackward& a) {
   const std::int64_t D = a.dy_TD.dim(1);
   const float* weight = a.weight_TK.data<float>();
   const std::int32_t* row_of_slot = a.row_of_slot_TK.data<std::int32_t>();
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (slots * D > kParallelWork)
   for (std::int64_t slot = 0; slot < slots; ++slot) {
     const std::int64_t row = row_of_slot[slot];
     float dot = 0.0F;

@@ -3,6 +3,7 @@
 #include <limits>
 #include <numeric>
 
+#include "ops/cpu_math.hpp"
 #include "ops/router_detail.hpp"
 
 namespace shoal::ops::cpu {
@@ -123,8 +124,8 @@ void dscore_row(float* dscore_E, const RouterBackward& a, std::int64_t t) {
 
 void router_forward(const Exec&, const RouterForward& a) {
   const std::int64_t T = a.logits_TE.dim(0), E = a.logits_TE.dim(1), K = a.index_TK.dim(1);
-  const float* bias_E = a.bias_E.absent() ? nullptr : a.bias_E.data<float>();
-#pragma omp parallel for schedule(static)
+  const float* bias_E = optional_data<float>(a.bias_E);
+#pragma omp parallel for schedule(static) if (T * E > kParallelWork)
   for (std::int64_t t = 0; t < T; ++t) {
     const float* logits_E = a.logits_TE.data<float>() + t * E;
     float* score_E = a.score_TE.data<float>() + t * E;
@@ -149,7 +150,7 @@ void router_statistics(const Exec& exec, const RouterStatistics& a) {
   float* score = partials.score_SCE.data<float>();
   std::int32_t* count = partials.count_SCE.data<std::int32_t>();
   float* sums = partials.sums_SC2.data<float>();
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (S * tokens * E > kParallelWork)
   for (std::int64_t c = 0; c < S * chunks; ++c) {
     const std::int64_t group = c / chunks * tokens, begin = c % chunks * kStatisticsChunk;
     const std::int64_t end = std::min(begin + kStatisticsChunk, tokens);
@@ -180,7 +181,7 @@ void router_statistics(const Exec& exec, const RouterStatistics& a) {
 void router_backward(const Exec&, const RouterBackward& a) {
   const std::int64_t T = a.score_TE.dim(0), E = a.score_TE.dim(1);
   const float z_scale = a.z_scale.absent() ? 0.0F : a.z_scale.data<float>()[0];
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (T * E > kParallelWork)
   for (std::int64_t t = 0; t < T; ++t) {
     const float* score_E = a.score_TE.data<float>() + t * E;
     float* dlogits_E = a.dlogits_TE.data<float>() + t * E;
