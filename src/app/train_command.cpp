@@ -1,9 +1,7 @@
-#include <filesystem>
 #include <set>
 
 #include "app/commands.hpp"
 #include "shoal/base/log.hpp"
-#include "shoal/io/atomic_file.hpp"
 #include "shoal/train/plan.hpp"
 #include "shoal/train/run.hpp"
 
@@ -47,11 +45,6 @@ ExitCode train_command(const Invocation& call) {
   config.command_line = continue_command(call);
   log::info(build_information());
   log::info(config.effective_text);
-  if (call.world.is_root()) {
-    std::filesystem::create_directories(config.training.run_dir);
-    io::write_file_atomically(std::filesystem::path{config.training.run_dir} / "effective.ini",
-                              config.effective_text);
-  }
   return train::run(config, call.world);
 }
 
