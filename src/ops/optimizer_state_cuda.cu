@@ -14,7 +14,7 @@ __device__ double block_sum_double(double x) {
     __syncthreads();
     if (threadIdx.x < half) partial[threadIdx.x] += partial[threadIdx.x + half];
   }
-  return partial[0];
+  return threadIdx.x == 0 ? partial[0] : 0.0;  // only its writer reads it: no barrier needed
 }
 
 /// Block b sums elements [b * width, (b + 1) * width); width is a multiple of 4.

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "shoal/base/log.hpp"
+#include "shoal/nn/model_layout.hpp"
 #include "shoal/tensor/tensor.hpp"
 #include "shoal/train/model_json.hpp"
 #include "shoal/train/plan.hpp"
