@@ -151,20 +151,21 @@ bool Cleaner::clean(std::string_view raw, std::string& out, CleanReport& report)
     ++report[Counter::repaired_documents];
     text = repaired_;
   }
-  const Normalization form = parse_normalization(config_.normalization);
-  if (!is_normalized(text, form)) {
-    normalize(text, form, normalized_);
-    ++report[Counter::normalized_documents];
-    text = normalized_;
-  }
   const Census census = take_census(text);
   const Counter verdict = judge(config_, census, text);
   ++report[verdict];
   if (verdict != Counter::documents_kept) return false;
   if (config_.strip_controls && census.needs_rewrite) {
-    report[Counter::controls_removed] += strip_controls(text, out);
-  } else {
+    report[Counter::controls_removed] += strip_controls(text, stripped_);
+    text = stripped_;
+  }
+  // Last, because letters and marks can meet where a control stood between them.
+  const Normalization form = parse_normalization(config_.normalization);
+  if (is_normalized(text, form)) {
     out.assign(text);
+  } else {
+    normalize(text, form, out);
+    ++report[Counter::normalized_documents];
   }
   report[Counter::bytes_kept] += static_cast<std::int64_t>(out.size());
   return true;

@@ -66,6 +66,11 @@ TEST(Clean, UnifiesLineEndsAndDropsControls) {
   EXPECT_TRUE((Cleaned{"a\r\nb", {.strip_controls = false}}.out == "a\r\nb"));
 }
 
+// What stood between a letter and its mark goes first: the result is composed.
+TEST(Clean, NormalisesWhatItReturns) {
+  EXPECT_EQ((Cleaned{"a\xEF\xBB\xBF\xCC\x81", {.max_badness = 0}}.out), "\xC3\xA1");
+}
+
 TEST(Clean, ControlsAreNoWords) {
   EXPECT_EQ(Cleaned{"\xEF\xBB\xBF"}.report[Report::dropped_empty], 1);
   EXPECT_EQ((Cleaned{"\x01\x02", {.max_control_ratio = 1}}.report[Report::dropped_empty]), 1);
