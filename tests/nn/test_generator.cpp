@@ -47,7 +47,10 @@ std::vector<std::vector<float>> full_logits(Harness& m, const HostBatch& batch) 
 
 TEST_P(Generation, WithTheCacheEqualsTheFullForward) {
   Exec exec = make_exec(GetParam().device, 64);
-  Harness m{exec, {.config = config(), .elem = GetParam().elem}};
+  ModelConfig model = config();
+  // In 16 bits a near tie may route a token elsewhere: with all experts chosen there is no tie.
+  if (GetParam().elem != DType::f32) model.num_experts_per_tok = model.num_experts;
+  Harness m{exec, {.config = model, .elem = GetParam().elem}};
   const HostBatch batch = random_batch(1, 45, 37);
   const std::vector<std::vector<float>> expected = full_logits(m, batch);
   const double tolerance = GetParam().elem == DType::f32 ? 1e-5 : 0.03;
