@@ -112,13 +112,15 @@ __global__ void __launch_bounds__(Sizes<Elem, D>::kThreads)
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
   const int row = warp % 4 * kRowsPerWarp, column = warp / 4 * S::kColumns;
   const int heads = call.heads / call.groups;
-  load_tile<kKeys, S::kThreads>(key, call.k, group, key0, tokens, call.vectors);
-  load_tile<kKeys, S::kThreads>(value, call.v, group, key0, tokens, call.vectors);
   QueryWalk<S::kQueries> walk{
       call.rules,          group, key0, min(key0 + kKeys, tokens) - 1, group * heads,
       (group + 1) * heads, key0};
   walk.settle();
-  if (!walk.done()) QueryStage<Elem, D>{shared, 0}.load(call, walk.head, walk.t0);
+  if (!walk.done()) {
+    load_tile<kKeys, S::kThreads>(key, call.k, group, key0, tokens, call.vectors);
+    load_tile<kKeys, S::kThreads>(value, call.v, group, key0, tokens, call.vectors);
+    QueryStage<Elem, D>{shared, 0}.load(call, walk.head, walk.t0);
+  }
   commit_copies();
   FragmentC dkey[S::kColumns / 8] = {}, dvalue[S::kColumns / 8] = {};
   for (int stage = 0; !walk.done(); stage ^= 1) {
