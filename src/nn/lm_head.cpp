@@ -18,11 +18,14 @@ void LmHead::add_loss(const Exec& exec, const TensorView& loss_sum,
 }
 
 template <class Chunk>
-void LmHead::for_each_chunk(const Exec& exec, std::int64_t tokens, const Chunk& body) const {
-  for (std::int64_t first = 0; first < tokens; first += chunk_) {
-    const std::int64_t count = std::min(chunk_, tokens - first);
+void LmHead::for_each_chunk(const Exec& exec, std::int64_t tokens, DType dtype,
+                            const Chunk& body) const {
+  // Wider logits come in smaller chunks, so that both take the same memory.
+  const std::int64_t chunk = std::max<std::int64_t>(1, chunk_ * size_of(elem_) / size_of(dtype));
+  for (std::int64_t first = 0; first < tokens; first += chunk) {
+    const std::int64_t count = std::min(chunk, tokens - first);
     const ScratchScope scope{exec};
-    body(first, scratch(exec, {count, weight_.outputs()}, elem_));
+    body(first, scratch(exec, {count, weight_.outputs()}, dtype));
   }
 }
 
@@ -31,7 +34,7 @@ void LmHead::train(const Exec& exec, const Batch& batch, const ConstTensorView& 
   const ScratchScope scope{exec};
   const std::int64_t T = args.x_TD.dim(0);
   const TensorView loss_T = scratch(exec, {T}, DType::f32);
-  for_each_chunk(exec, T, [&](std::int64_t first, const TensorView& logits_CV) {
+  for_each_chunk(exec, T, elem_, [&](std::int64_t first, const TensorView& logits_CV) {
     const std::int64_t count = logits_CV.dim(0);
     const ConstTensorView x_CD = args.x_TD.rows(first, count);
     weight_.forward(exec, logits_CV, x_CD);
@@ -51,7 +54,7 @@ void LmHead::evaluate(const Exec& exec, const Batch& batch, const Evaluate& args
   const ScratchScope scope{exec};
   const std::int64_t T = args.x_TD.dim(0);
   const TensorView loss_T = scratch(exec, {T}, DType::f32);
-  for_each_chunk(exec, T, [&](std::int64_t first, const TensorView& logits_CV) {
+  for_each_chunk(exec, T, DType::f32, [&](std::int64_t first, const TensorView& logits_CV) {
     const std::int64_t count = logits_CV.dim(0);
     weight_.forward(exec, logits_CV, args.x_TD.rows(first, count));
     ops::cross_entropy(exec, {.loss_T = loss_T.rows(first, count),

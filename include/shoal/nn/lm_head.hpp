@@ -20,7 +20,7 @@ class LmHead {
   };
   void train(const Exec& exec, const Batch& batch, const ConstTensorView& loss_grad_scale,
              const Train& args) const;
-  /// Only the loss.
+  /// Only the loss, from fp32 logits whatever the precision.
   struct Evaluate {
     TensorView loss_sum;  ///< f32 [1], in/out
     ConstTensorView x_TD;
@@ -31,7 +31,7 @@ class LmHead {
  private:
   /// Calls body(first token, logits [chunk, V] in scratch).
   template <class Chunk>
-  void for_each_chunk(const Exec& exec, std::int64_t tokens, const Chunk& body) const;
+  void for_each_chunk(const Exec& exec, std::int64_t tokens, DType dtype, const Chunk& body) const;
   void add_loss(const Exec& exec, const TensorView& loss_sum, const TensorView& loss_T) const;
 
   Linear weight_;

@@ -38,7 +38,7 @@ enum ReplicaAxes : unsigned { kNoAxis = 0, kDp = 1, kCp = 2, kTp = 4, kEdp = 8, 
 /// The one description of a parameter; initialisation, reduction, norm, decay groups, optimizer
 /// sharding, checkpoint, import and export all derive from it (DESIGN section 3).
 struct ParameterSpec {
-  std::string name;  ///< logical, e.g. "layers.3.mlp.experts.gate_proj" (src/nn/README in map)
+  std::string name;  ///< logical, e.g. "layers.3.mlp.experts.gate_proj" (all: model_layout.hpp)
   Shape shape;       ///< global
   Slice slice;       ///< this rank's part
   Initializer init;
