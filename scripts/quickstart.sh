@@ -57,6 +57,8 @@ ranks=2
 if [ "$gpu" -eq 1 ]; then ranks=1; fi
 threads=$(($(nproc) / ranks))
 export OMP_NUM_THREADS=$((threads > 0 ? threads : 1))
+# Ranks that wait must not take the core of one that works.
+export OMPI_MCA_mpi_yield_when_idle=1
 launch=(mpirun --oversubscribe --bind-to none -np "$ranks")
 
 step "text"

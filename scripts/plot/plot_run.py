@@ -96,7 +96,7 @@ def draw(path, output):
             if axes.get_ylabel() and "load" not in axes.get_ylabel():
                 axes.set_xlabel("step")
                 axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(output, dpi=100)
+        figure.savefig(output, dpi=80)
 
 
 def main():
