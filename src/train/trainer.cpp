@@ -64,7 +64,10 @@ std::string Trainer::start() {
   saved_step_ = found ? progress_.step : -1;
   earlier_seconds_ = progress_.seconds;
   make_loader();
-  if (is_root()) open_metrics();
+  (void)on_root(world(), [this]() -> std::string {
+    open_metrics();
+    return "";
+  });
   return text;
 }
 

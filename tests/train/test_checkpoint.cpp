@@ -69,12 +69,16 @@ TEST_F(Checkpoint, AFlippedByteIsNamedAndThePreviousOneUsed) {
 
 TEST_F(Checkpoint, ATruncatedFileIsNamedAndThePreviousOneUsed) {
   damage_and_resume([](const fs::path& c) { fs::resize_file(c / "rank-00000.h5", 1000); });
-  if (world_.is_root()) EXPECT_NE(warnings_.find("1000 bytes, the manifest"), std::string::npos);
+  if (world_.is_root()) {
+    EXPECT_NE(warnings_.find("1000 bytes, the manifest"), std::string::npos);
+  }
 }
 
 TEST_F(Checkpoint, AMissingFileIsNamedAndThePreviousOneUsed) {
   damage_and_resume([](const fs::path& c) { fs::remove(c / "rank-00000.h5"); });
-  if (world_.is_root()) EXPECT_NE(warnings_.find("but missing"), std::string::npos);
+  if (world_.is_root()) {
+    EXPECT_NE(warnings_.find("but missing"), std::string::npos);
+  }
 }
 
 TEST_F(Checkpoint, WithoutAManifestItDoesNotExist) {
@@ -142,17 +146,20 @@ TEST_F(Checkpoint, AFullDiskLeavesTheOldOneWhole) {
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   std::signal(SIGXFSZ, SIG_IGN);
   rlimit small = before;
-  small.rlim_cur = 20000;  // journal and metrics fit, the weights do not
+  small.rlim_cur = 200000;  // journal and metrics fit, the weights do not
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
   EXPECT_THROW((void)run(config_, world_), Error);
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  if (world_.is_root()) {
+    EXPECT_EQ(test::metrics_of(run_dir_).steps.size(), 12U);  // it failed at the checkpoint
+  }
   EXPECT_EQ(find_checkpoint(run_dir_).filename(), "step-00000008");
   EXPECT_EQ(test::state_digest(run_dir_ / "latest"), digest_);
   EXPECT_FALSE(fs::exists(run_dir_ / "step-00000012.tmp"));
 }
 
 TEST_F(Checkpoint, WeightsLoadIntoAnyPrecisionAndByRows) {
-  const WeightReader reader{run_dir_};
+  const WeightReader reader{run_dir_ / "step-00000008"};
   const nn::StageLayout layout =
       nn::make_layout(reader.manifest().model, nn::whole_model(reader.manifest().model));
   const Exec dry = Exec::dry(DeviceKind::cpu);
@@ -177,7 +184,7 @@ TEST_F(Checkpoint, WeightsLoadIntoAnyPrecisionAndByRows) {
 }
 
 TEST_F(Checkpoint, WrittenWeightsReadBackAndCannotBeResumed) {
-  const WeightReader reader{run_dir_};
+  const WeightReader reader{run_dir_ / "step-00000008"};
   const nn::StageLayout layout =
       nn::make_layout(reader.manifest().model, nn::whole_model(reader.manifest().model));
   const fs::path copy = folder_ / "imported" / "step-00000000";

@@ -107,13 +107,20 @@ TEST_F(Metrics, AFlippedBitEndsTheJournalThere) {
   }
 }
 
+void wait_for_growth(const fs::path& journal) {
+  const auto size = [&journal] { return fs::exists(journal) ? fs::file_size(journal) : 0; };
+  const Stopwatch clock;
+  for (const auto before = size(); size() <= before && clock.seconds() < 5.0;) ::usleep(500);
+}
+
 TEST_F(Metrics, OpensAfterKillsAtRandomInstants) {
   std::size_t most = 0;
   for (std::uint64_t kill = 0; kill < 100; ++kill) {
     const pid_t child = ::fork();
     if (child == 0) write_for_ever(folder_);
-    const auto wait = philox::block(3, philox::Purpose::test, kill).x0 % 8000;
-    ::usleep(2000 + wait);
+    // Half of the kills hit the start, the others a writer at work.
+    if (kill % 2 == 1) wait_for_growth(folder_ / "metrics.journal");
+    ::usleep(philox::block(3, philox::Purpose::test, kill).x0 % 20000);
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
     if (!fs::exists(folder_ / "metrics.h5")) continue;  // killed before the first rebuild
