@@ -31,6 +31,7 @@ class Checkpoint : public ::testing::Test {
     ASSERT_EQ(run(config_, world_), ExitCode::finished);
     run_dir_ = config_.training.run_dir;
     digest_ = test::state_digest(run_dir_ / "step-00000008");
+    world_.barrier();  // everyone has read before a test damages anything
   }
   void TearDown() override {
     log::set_sink([](log::Level, std::string_view) {});
