@@ -71,7 +71,7 @@ std::string choose_on_root(const RunConfig& config) {
 /// Checkpoints of steps beyond the one a run restarts from would later look like the newest.
 void set_aside_later(const fs::path& run_dir, std::int64_t step) {
   for (const fs::path& later : list_checkpoints(run_dir)) {
-    if (later.filename().string() <= step_folder_name(step)) continue;
+    if (std::stoll(later.filename().string().substr(5)) <= step) continue;  // after "step-"
     const fs::path aside = run_dir / ("abandoned-" + later.filename().string());
     std::error_code error;
     fs::remove_all(aside, error);

@@ -7,6 +7,7 @@
 
 #include "shoal/base/log.hpp"
 #include "shoal/comm/environment.hpp"
+#include "shoal/comm/watchdog.hpp"
 #include "train/agree.hpp"
 #include "train/checkpoint_save.hpp"
 #include "train/measure.hpp"
@@ -15,6 +16,10 @@
 
 namespace shoal::train {
 namespace {
+
+/// A rank that waits this long in one collective is taken for lost. Others may write a checkpoint
+/// meanwhile, hence the generous time.
+constexpr double kHangSeconds = 3600.0;
 
 /// Ranks on this host, and which of them this is.
 struct HostPlace {
@@ -95,6 +100,7 @@ TrainerParts make_parts(const RunConfig& config, const parallel::ProcessGroups& 
 ExitCode run(const RunConfig& config, const Communicator& world) {
   const Stopwatch clock;
   const StopCondition stop{{.max_hours = config.training.max_hours}};
+  const comm::Watchdog watchdog{world.journal(), {.timeout_s = kHangSeconds}};
   const HostPlace place = find_place(world);
   const std::int64_t threads = set_threads(config.training.threads, place);
   const parallel::ProcessGroups groups{world, config.parallel};

@@ -61,7 +61,8 @@ std::string Trainer::start() {
       text = "weights of " + weights.string();
     }
   }
-  saved_step_ = found ? progress_.step : -1;
+  // What was due at the step of a checkpoint was done before it was written.
+  saved_step_ = evaluated_step_ = found ? progress_.step : -1;
   earlier_seconds_ = progress_.seconds;
   make_loader();
   (void)on_root(world(), [this]() -> std::string {

@@ -5,6 +5,7 @@
 #include "shoal/base/log.hpp"
 #include "shoal/train/plan.hpp"
 #include "train/toy.hpp"
+#include "train/trainer.hpp"
 
 namespace shoal::train {
 namespace {
@@ -173,10 +174,33 @@ TEST_F(Run, ThePlanIsWhatTheArenaTakes) {
   const PlanReport report = plan(c, world_.size());
   EXPECT_EQ(report.tokens_per_step, 64);
   EXPECT_GT(report.memory.total(), 0);
-  // The real arena has exactly the planned size: a step that needed more would have thrown, and a
-  // plan one byte too small does.
-  EXPECT_NE(report.text().find("total"), std::string::npos);
   EXPECT_EQ(report.wire_bytes_per_step > 0, world_.size() > 1);
+  EXPECT_NE(report.text().find(std::to_string(report.memory.total()) + " bytes"),
+            std::string::npos);
+
+  const parallel::ProcessGroups groups{world_, {}};
+  const auto dataset = std::make_shared<const data::TokenDataset>(c.data.train);
+  Trainer trainer{{.config = c,
+                   .groups = &groups,
+                   .shape = batch_shape(c.training, world_.size()),
+                   .memory = report.memory,
+                   .sources = {{.name = "corpus", .dataset = dataset}},
+                   .validation = dataset}};
+  (void)trainer.start();
+  const StopCondition stop{{}};
+  ASSERT_EQ(trainer.run(stop), ExitCode::finished);
+  const ArenaPlan used = trainer.exec().arena().plan();
+  EXPECT_EQ(used.persistent, report.memory.persistent);
+  EXPECT_EQ(used.by_kind, report.memory.by_kind);
+  EXPECT_EQ(used.saved, report.memory.saved);
+  EXPECT_EQ(used.scratch, report.memory.scratch);
+}
+
+TEST_F(Run, AFinishedRunStartedAgainAddsNothing) {
+  ASSERT_EQ(run(config("again"), world_), ExitCode::finished);
+  const auto before = numbers(test::metrics_of(folder_ / "again"));
+  ASSERT_EQ(run(config("again"), world_), ExitCode::finished);
+  EXPECT_EQ(numbers(test::metrics_of(folder_ / "again")), before);
 }
 
 TEST_F(Run, InitFromTakesWeightsOnly) {
