@@ -112,6 +112,7 @@ Harness::Harness(Exec& e, const Options& options, const StageRange& range)
 
 void Harness::open_gates() {
   for (const Parameter& p : layout.parameters.parameters()) {
+    if (p.spec.name.ends_with("head_gate.bias")) set(p.spec.name, {0.0F});
     if (!p.spec.name.ends_with("head_gate.weight")) continue;
     std::vector<float> w(static_cast<std::size_t>(config.hidden_size));
     for (std::size_t i = 0; i < w.size(); ++i) {

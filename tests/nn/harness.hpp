@@ -64,7 +64,7 @@ struct Harness {
   Harness(Exec& exec, const Options& options);
   Harness(Exec& exec, const Options& options, const StageRange& range);
 
-  /// Random gate weights, so that dynamic heads switch groups off.
+  /// Random gate weights without bias, so that dynamic heads switch groups off.
   void open_gates();
   void set(const std::string& name, const std::vector<float>& values);
   [[nodiscard]] std::vector<float> gradient(const std::string& name) const;

@@ -22,6 +22,7 @@ class Generation : public ::testing::TestWithParam<Case> {
   }
   [[nodiscard]] static ModelConfig config() {
     ModelConfig c = small_config();
+    c.num_key_value_heads = 4;
     c.dynamic_heads = {.enabled = GetParam().dynamic, .gate_block = 8};
     return c;
   }
@@ -64,6 +65,18 @@ TEST_P(Generation, WithTheCacheEqualsTheFullForward) {
   EXPECT_EQ(session.length(), 45);
   session.clear();
   EXPECT_LE(distance(session.append(exec, tokens.subspan(0, 3)), expected[2]), tolerance);
+}
+
+TEST_P(Generation, OfDynamicHeadsSkipsGroups) {
+  if (!GetParam().dynamic) GTEST_SKIP() << "all heads are active";
+  Exec exec = make_exec(GetParam().device, 64);
+  ModelConfig all_heads = config();
+  all_heads.dynamic_heads.enabled = false;
+  Harness m{exec, {.config = config()}}, all{exec, {.config = all_heads}};
+  const HostBatch batch = random_batch(1, 45, 37);
+  const auto gated = full_logits(m, batch), open = full_logits(all, batch);
+  EXPECT_LE(distance(gated[7], open[7]), 1e-6) << "a first block uses all groups";
+  for (const std::size_t t : {20, 25, 30, 44}) EXPECT_GT(distance(gated[t], open[t]), 0.01) << t;
 }
 
 std::vector<Case> cases() {
