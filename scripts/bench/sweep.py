@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains one input file over a grid of options and seeds and tabulates the last validation loss.
 
-  scripts/bench/sweep.py --shoal build/src/app/shoal --input inputs/bench/shakespeare_cpu.ini \
+  scripts/bench/sweep.py --shoal build/shoal --input inputs/bench/shakespeare_cpu.ini \
       --rows optim.kind=amf,adamw --columns optim.lr=1e-3,2e-3,4e-3,8e-3 --seeds 1,2,3 --jobs 2
 
 Each run gets a folder of its own under --out and is skipped when it is already done there, so that
