@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <limits>
 #include <string>
@@ -14,6 +15,7 @@ namespace shoal::train {
 namespace {
 
 constexpr std::int64_t kMaxJournalBytes = std::int64_t{1} << 36;
+constexpr double kPausePerRebuild = 50.0;
 constexpr std::int64_t kAllSteps = std::numeric_limits<std::int64_t>::max();
 
 std::string last_error() {
@@ -84,7 +86,9 @@ void MetricsWriter::add(const RouterRow& row) {
 
 void MetricsWriter::keep_up() {
   if (since_sync_.seconds() >= options_.sync_seconds) sync();
-  if (since_rebuild_.seconds() >= options_.rebuild_seconds) rebuild();
+  // A long run's file takes a while: never more than a small share of the time goes into it.
+  const double pause = std::max(options_.rebuild_seconds, kPausePerRebuild * rebuild_took_s_);
+  if (since_rebuild_.seconds() >= pause) rebuild();
 }
 
 void MetricsWriter::sync() {
@@ -95,7 +99,9 @@ void MetricsWriter::sync() {
 }
 
 void MetricsWriter::rebuild() {
+  const Stopwatch clock;
   write_metrics_file(options_.run_dir / "metrics.h5", read_journal(journal_path(options_.run_dir)));
+  rebuild_took_s_ = clock.seconds();
   since_rebuild_.restart();
 }
 

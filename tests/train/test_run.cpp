@@ -34,6 +34,15 @@ class Run : public ::testing::Test {
     return folder_ / run / ("step-0000000" + std::to_string(step));
   }
 
+  /// A run as it was after step 4, its metrics ahead of its checkpoint.
+  void copy_without_last(const fs::path& from, const fs::path& to) const {
+    if (world_.is_root()) {
+      fs::copy(from, to, fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+      fs::remove_all(to / "step-00000008");
+    }
+    world_.barrier();
+  }
+
   Communicator world_ = Communicator::world();
   fs::path folder_;
 };
@@ -75,12 +84,7 @@ TEST_F(Run, EveryPrecisionResumesBitForBit) {
     // A run that ended after step 4 is what a run that was killed then leaves behind.
     RunConfig resumed = whole;
     resumed.training.run_dir = (folder_ / ("part-" + precision)).string();
-    if (world_.is_root()) {
-      fs::copy(whole.training.run_dir, resumed.training.run_dir,
-               fs::copy_options::recursive | fs::copy_options::copy_symlinks);
-      fs::remove_all(fs::path{resumed.training.run_dir} / "step-00000008");
-    }
-    world_.barrier();
+    copy_without_last(whole.training.run_dir, resumed.training.run_dir);
     ASSERT_EQ(run(resumed, world_), ExitCode::finished);
     EXPECT_EQ(test::state_digest(step_of("whole-" + precision, 8)),
               test::state_digest(step_of("part-" + precision, 8)))
@@ -109,6 +113,25 @@ TEST_F(Run, OneRankAndManyAgreeToRounding) {
   }
   EXPECT_NEAR(a.validations.back().loss, b.validations.back().loss, 2e-5);
   EXPECT_LE(test::weight_distance(step_of("many", 4), step_of("one", 4)), 1e-4);
+  EXPECT_EQ(read_manifest(step_of("many", 8)).state.at("ledger"),
+            read_manifest(step_of("one", 8)).state.at("ledger"));
+}
+
+TEST_F(Run, ResumesOnAnotherNumberOfRanks) {
+  ASSERT_EQ(run(config("many"), world_), ExitCode::finished);
+  copy_without_last(folder_ / "many", folder_ / "one");
+  const Communicator self = Communicator::self();
+  if (world_.is_root()) {
+    EXPECT_EQ(run(config("one"), self), ExitCode::finished);
+  }
+  world_.barrier();
+  const auto a = test::metrics_of(folder_ / "many").steps;
+  const auto b = test::metrics_of(folder_ / "one").steps;
+  ASSERT_EQ(b.size(), 8U);
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    EXPECT_NEAR(a[i][Column::loss], b[i][Column::loss], i < 4 ? 0.0 : 2e-5) << i;
+  }
+  EXPECT_LE(test::weight_distance(step_of("many", 8), step_of("one", 8)), 1e-4);
   EXPECT_EQ(read_manifest(step_of("many", 8)).state.at("ledger"),
             read_manifest(step_of("one", 8)).state.at("ledger"));
 }

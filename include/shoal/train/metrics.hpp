@@ -97,6 +97,7 @@ class MetricsWriter {
   Options options_;
   io::FileDescriptor file_;
   Stopwatch since_sync_, since_rebuild_;
+  double rebuild_took_s_ = 0.0;
 };
 
 /// Reads a journal up to its first damaged record.
