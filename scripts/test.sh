@@ -22,9 +22,9 @@ while [ $# -gt 0 ]; do
 done
 
 if [ "$gpu_only" -eq 1 ]; then
-  # GoogleTest binaries hold CPU and GPU cases side by side; the GPU cases have "cuda" in their name.
-  export GTEST_FILTER='*cuda*:*Cuda*:*CUDA*:*gpu*:*Gpu*:*GPU*'
-  ctest_args+=(-L gpu)
+  # Test binaries hold CPU and GPU cases side by side; GPU cases have "cuda" or "Gpu" in their name.
+  export GTEST_FILTER='*cuda*:*Cuda*:*Gpu*'
+  ctest_args+=(-LE 'lint|cpu')
 fi
 
 scripts/install_packages.sh

@@ -39,7 +39,7 @@ enum class Compression { none, deflate, zstd };
 /// How a dataset is stored. Chunks always carry a Fletcher32 checksum.
 struct Storage {
   Compression compression = Compression::deflate;  ///< zstd: stock h5py needs a plug-in to read it
-  int level = 1;         ///< deflate 1..12 (above 9 as 9 without libdeflate), zstd 1..19
+  int level = 1;        ///< deflate 1..12 (above 9 as 9 without libdeflate), zstd 1..19
   bool shuffle = true;  ///< bytes of equal significance together: exponents compress
   std::int64_t chunk_bytes = 1 << 20;
 };
