@@ -2,14 +2,13 @@
 
 #include <omp.h>
 
-#include <algorithm>
-#include <thread>
+#include <cstdlib>
 
 #include "shoal/base/log.hpp"
-#include "shoal/comm/environment.hpp"
 #include "shoal/comm/watchdog.hpp"
 #include "train/agree.hpp"
 #include "train/checkpoint_save.hpp"
+#include "train/host_place.hpp"
 #include "train/measure.hpp"
 #include "train/text.hpp"
 #include "train/trainer.hpp"
@@ -21,26 +20,9 @@ namespace {
 /// meanwhile, hence the generous time.
 constexpr double kHangSeconds = 3600.0;
 
-/// Ranks on this host, and which of them this is.
-struct HostPlace {
-  int ranks = 1;
-  int index = 0;
-};
-HostPlace find_place(const Communicator& world) {
-  const auto hosts = world.all_gather_strings(comm::Environment::host_name());
-  const auto rank = static_cast<std::size_t>(world.rank());
-  const auto begin = hosts.begin();
-  const auto here = begin + static_cast<std::ptrdiff_t>(rank);
-  return {.ranks = static_cast<int>(std::count(begin, hosts.end(), hosts[rank])),
-          .index = static_cast<int>(std::count(begin, here, hosts[rank]))};
-}
-
 /// Threads of this rank: as asked for, else by OMP_NUM_THREADS, else its share of the cores.
 std::int64_t set_threads(std::int64_t wanted, const HostPlace& place) {
-  if (wanted == 0 && std::getenv("OMP_NUM_THREADS") == nullptr) {
-    const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-    wanted = std::max(1, cores / place.ranks);
-  }
+  if (wanted == 0 && std::getenv("OMP_NUM_THREADS") == nullptr) wanted = place.threads;
   if (wanted > 0) omp_set_num_threads(static_cast<int>(wanted));
   return omp_get_max_threads();
 }

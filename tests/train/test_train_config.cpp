@@ -4,6 +4,7 @@
 
 #include "shoal/base/error.hpp"
 #include "shoal/train/train_config.hpp"
+#include "train/host_place.hpp"
 #include "train/measure.hpp"
 
 namespace shoal::train {
@@ -51,6 +52,14 @@ TEST(TrainConfig, BatchesMustFitTheRanks) {
   const BatchShape shape = batch_shape(c.training, 4);
   EXPECT_EQ(shape.micro_batches, 2);
   EXPECT_EQ(shape.sequences_per_rank, 6);
+}
+
+TEST(HostPlace, CoresAreSharedFairlyHoweverRanksAreBound) {
+  EXPECT_EQ(fair_threads({"11111111"}, 0), 8);              // alone
+  EXPECT_EQ(fair_threads({"11111111", "11111111"}, 1), 4);  // unbound
+  EXPECT_EQ(fair_threads({"11110000", "00001111"}, 1), 4);  // bound to halves
+  EXPECT_EQ(fair_threads({"1", "01"}, 0), 1);               // bound to a core each
+  EXPECT_EQ(fair_threads({"11", "11", "11"}, 2), 1);        // more ranks than cores
 }
 
 TEST(Blend, NamesAndWeights) {
