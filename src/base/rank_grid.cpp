@@ -1,5 +1,6 @@
 #include "shoal/base/rank_grid.hpp"
 
+#include <ranges>
 #include <utility>
 
 #include "shoal/base/error.hpp"
@@ -27,9 +28,9 @@ int RankGrid::size(std::string_view name) const {
 
 int RankGrid::stride(std::string_view name) const {
   int product = 1;
-  for (auto axis = axes_.rbegin(); axis != axes_.rend(); ++axis) {
-    if (axis->name == name) return product;
-    product *= axis->size;
+  for (const Axis& axis : std::views::reverse(axes_)) {
+    if (axis.name == name) return product;
+    product *= axis.size;
   }
   return product;
 }

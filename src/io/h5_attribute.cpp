@@ -71,7 +71,7 @@ std::string read_string_attribute(hid_t attribute, const std::string& where) {
     check_h5(H5Tset_cset(type.get(), H5Tget_cset(stored.get())));
     char* text = nullptr;
     require_h5(H5Aread(attribute, type.get(), &text), where);
-    const std::string copy{text == nullptr ? "" : text};
+    std::string copy{text == nullptr ? "" : text};
     H5free_memory(text);
     return copy;
   }

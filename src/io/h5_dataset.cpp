@@ -142,6 +142,7 @@ std::unique_ptr<H5Dataset::Impl> open_checked_dataset(hid_t file, const std::str
 
 H5SpaceId make_space(const Shape& shape) {
   std::vector<hsize_t> dims;
+  dims.reserve(Shape::kMaxRank);
   for (int i = 0; i < shape.rank(); ++i) dims.push_back(static_cast<hsize_t>(shape[i]));
   return H5SpaceId{check_h5(H5Screate_simple(shape.rank(), dims.data(), nullptr))};
 }

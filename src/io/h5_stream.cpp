@@ -103,7 +103,7 @@ struct H5Stream::Impl {
     const std::int64_t blocks =
         growing ? chunks + 1 : (dim + chunking.part() - 1) / chunking.part();
     offset[static_cast<std::size_t>(chunking.split)] =
-        static_cast<hsize_t>(chunks % blocks * chunking.part());
+        static_cast<hsize_t>(chunks % blocks) * static_cast<hsize_t>(chunking.part());
     std::int64_t outer = chunks / blocks;
     for (int i = chunking.split - 1; i >= 0; --i) {
       offset[static_cast<std::size_t>(i)] = static_cast<hsize_t>(outer % shape[i]);

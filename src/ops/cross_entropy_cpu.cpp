@@ -45,11 +45,12 @@ void run(const CrossEntropy& a) {
       if (with_grad) std::fill_n(x_V, V, from_float<Elem>(0.0F));
       continue;
     }
-    const auto [top, sum] = softmax_terms(x_V, V);
+    const SoftmaxTerms terms = softmax_terms(x_V, V);
+    const float top = terms.top;  // a structured binding cannot enter the loop below (OpenMP)
     const float at_target = to_float(x_V[target_T[t]]);
-    loss_T[t] = std::log(sum) + (top - at_target);
+    loss_T[t] = std::log(terms.sum) + (top - at_target);
     if (!with_grad) continue;
-    const float inverse = 1.0F / sum;
+    const float inverse = 1.0F / terms.sum;
 #pragma omp simd
     for (std::int64_t v = 0; v < V; ++v) {
       x_V[v] = from_float<Elem>(fast_exp(to_float(x_V[v]) - top) * inverse * scale);

@@ -67,7 +67,7 @@ void JsonNode::allow_only(std::initializer_list<std::string_view> keys) const {
 void JsonNode::must_be_off(const char* key) const {
   if (!has(key)) return;
   const nlohmann::json& v = at(key).raw();
-  const bool off = v == false || v == "" || v == 0.0;
+  const bool off = v == false || v == std::string{} || v == 0.0;
   if (!off) at(key).refuse("is not supported");
 }
 

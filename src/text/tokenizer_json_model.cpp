@@ -35,7 +35,7 @@ std::pair<std::string, std::string> read_pair(const JsonNode& node) {
     const auto space = text.find(' ');
     const bool one = space != std::string::npos && text.find(' ', space + 1) == std::string::npos;
     if (!one || space == 0 || space + 1 == text.size()) {
-      node.refuse("a merge is \"left right\" or [\"left\", \"right\"]");
+      node.refuse(R"(a merge is "left right" or ["left", "right"])");
     }
     return {text.substr(0, space), text.substr(space + 1)};
   }

@@ -80,6 +80,7 @@ std::string write_tokenizer_json(const TokenizerFile& file) {
 
 std::unique_ptr<Tokenizer> make_bytes_tokenizer() {
   std::vector<std::string> token_bytes;
+  token_bytes.reserve(257);
   for (int b = 0; b < 256; ++b) token_bytes.emplace_back(1, static_cast<char>(b));
   token_bytes.emplace_back("<|endoftext|>");
   const std::vector<AddedToken> added = {{.id = 256, .content = "<|endoftext|>", .special = true}};

@@ -83,6 +83,7 @@ void Trainer::make_loader() {
       parts_.sources,
       data::DataRank{.index = parts_.groups->dp_rank(), .count = parts_.groups->dp_size()},
       progress_.ledger);
+  progress_.ledger = loader_->ledger();  // a run may stop before its first step
 }
 
 void Trainer::open_metrics() {
