@@ -53,7 +53,7 @@ ExitCode plan_command(const Invocation& call) {
   const int ranks = asked > 0 ? asked : call.world.size();
   require_valid_run(call, ranks);
   train::RunConfig& config = call.config.run;
-  train::resolve_vocab(config);
+  if (config.model.vocab_size == 0) train::resolve_vocab(config);  // otherwise no data is needed
   log::info(train::plan(config, ranks).text());
   return ExitCode::finished;
 }
