@@ -12,7 +12,7 @@
 namespace shoal::data {
 
 struct DatasetOptions {
-  std::int64_t cache_bytes = std::int64_t{256} << 20;  ///< of unpacked blocks
+  std::int64_t cache_bytes = std::int64_t{1} << 30;  ///< of unpacked blocks
 };
 
 /// A folder of token shards, read as one stream of tokens in the shards' order. InputError names
