@@ -1,6 +1,5 @@
 #include "shoal/base/rank_grid.hpp"
 
-#include <ranges>
 #include <utility>
 
 #include "shoal/base/error.hpp"
@@ -28,9 +27,9 @@ int RankGrid::size(std::string_view name) const {
 
 int RankGrid::stride(std::string_view name) const {
   int product = 1;
-  for (const Axis& axis : std::views::reverse(axes_)) {
-    if (axis.name == name) return product;
-    product *= axis.size;
+  for (std::size_t i = axes_.size(); i-- > 0;) {
+    if (axes_[i].name == name) return product;
+    product *= axes_[i].size;
   }
   return product;
 }

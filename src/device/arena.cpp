@@ -16,8 +16,8 @@ constexpr std::int64_t kCountingCapacity = std::int64_t{1} << 60;
 
 std::byte* counting_base() {
   // An address that nothing lives at: counting hands out numbers, never memory.
-  return reinterpret_cast<std::byte*>(std::uintptr_t{1}
-                                      << 32);  // NOLINT(performance-no-int-to-ptr)
+  // NOLINTNEXTLINE(performance-no-int-to-ptr)
+  return reinterpret_cast<std::byte*>(std::uintptr_t{1} << 32);
 }
 
 }  // namespace

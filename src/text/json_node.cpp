@@ -67,7 +67,8 @@ void JsonNode::allow_only(std::initializer_list<std::string_view> keys) const {
 void JsonNode::must_be_off(const char* key) const {
   if (!has(key)) return;
   const nlohmann::json& v = at(key).raw();
-  const bool off = v == false || v == std::string{} || v == 0.0;
+  const auto* text = v.get_ptr<const std::string*>();
+  const bool off = v == false || v == 0.0 || (text != nullptr && text->empty());
   if (!off) at(key).refuse("is not supported");
 }
 
