@@ -39,8 +39,18 @@ void add_parallel_keys(KeyTable& table, parallel::ParallelConfig& c) {
                 "How ranks share one model; data parallelism takes the ranks that are left.");
   table.add("tp", c.tp, "tensor parallel ranks");
   table.add("pp", c.pp, "pipeline stages");
-  table.add("cp", c.cp, "context parallel ranks");
+  table.add("cp", c.cp, "context parallel ranks; must be 1 in this version");
   table.add("ep", c.ep, "expert parallel ranks, out of dp x tp");
+  table.add("schedule", c.schedule, "gpipe | 1f1b | interleaved | zb-h1 | zbv");
+  table.add("chunks", c.chunks, "model chunks a rank (interleaved: at least 2; zbv: 2)");
+  table.add("stages", c.stages, "layers of each chunk in model order, e.g. 3,2,3; empty: balanced");
+  table.add("zero", c.zero, "shard optimizer states over the replicas of each parameter");
+  table.add("grad_reduce", c.grad_reduce, "fp32 | bf16: dtype of gradients on the wire");
+  table.add("comm", c.comm, "auto (NCCL where every rank has a GPU) | nccl | mpi");
+  table.add("ep_buffer_factor", c.ep_buffer_factor,
+            "rows that an expert rank can take, in even shares; 0: the worst case");
+  table.add("timeout_s", c.timeout_s,
+            "a rank that waits longer in one collective is taken for lost");
 }
 
 void add_training_keys(KeyTable& table, train::TrainingConfig& c) {

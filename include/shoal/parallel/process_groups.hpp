@@ -5,24 +5,31 @@
 namespace shoal::parallel {
 
 /// Every group of ranks that a run needs, built once and passed down. Collective over `world`.
+/// Ranks of a group are ordered by world rank.
 class ProcessGroups {
  public:
   ProcessGroups(const Communicator& world, const ParallelConfig& config);
 
   [[nodiscard]] const Layout& layout() const { return layout_; }
   [[nodiscard]] const Communicator& world() const { return *world_; }
-  [[nodiscard]] const Communicator& dp() const { return dp_; }
-  [[nodiscard]] const Communicator& edp() const { return edp_; }
+  [[nodiscard]] const Communicator& dp() const { return dp_; }    ///< other data, same weights
+  [[nodiscard]] const Communicator& tp() const { return tp_; }    ///< share each layer
+  [[nodiscard]] const Communicator& pp() const { return pp_; }    ///< stages, in order
+  [[nodiscard]] const Communicator& ep() const { return ep_; }    ///< share the experts
+  [[nodiscard]] const Communicator& edp() const { return edp_; }  ///< hold the same experts
+  /// All ranks of this stage: dp x tp, replicas of norms and routers.
+  [[nodiscard]] const Communicator& stage() const { return stage_; }
+  /// First and last stage, where a tied embedding lives; a group of one elsewhere.
+  [[nodiscard]] const Communicator& tied() const { return tied_; }
+  /// Ranks that hold the same part of a parameter with these nn::ReplicaAxes, kPp aside.
+  [[nodiscard]] const Communicator& replicas(unsigned axes) const;
   [[nodiscard]] int dp_rank() const { return dp_.rank(); }
   [[nodiscard]] int dp_size() const { return dp_.size(); }
-  /// Writes the checkpoint slices of its replica group: the first of the data parallel ranks.
-  [[nodiscard]] bool is_writer() const { return dp_.is_root(); }
 
  private:
   const Communicator* world_;
   Layout layout_;
-  Communicator dp_;
-  Communicator edp_;
+  Communicator dp_, tp_, pp_, ep_, edp_, stage_, tied_;
 };
 
 }  // namespace shoal::parallel
