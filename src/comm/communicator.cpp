@@ -139,7 +139,7 @@ void Communicator::all_to_all_bytes(std::span<const std::byte> send,
   const std::vector<std::int64_t> counts(static_cast<std::size_t>(size_), ssize_of(send) / size_);
   const ByteBlocks blocks{counts, 1};
   const Gate entry = gate(Operation::all_to_all, ssize_of(send));
-  transport_->all_to_all_v(send.data(), blocks.view(), recv.data(), blocks.view());
+  transport_->all_to_all_v(send.data(), blocks.view(), recv.data(), blocks.view(), {});
 }
 
 void Communicator::all_to_all_v_bytes(const AllToAllVBytes& a) const {
@@ -148,8 +148,9 @@ void Communicator::all_to_all_v_bytes(const AllToAllVBytes& a) const {
   const ByteBlocks send{a.send_counts, a.element_bytes}, recv{a.recv_counts, a.element_bytes};
   expect(send.total == ssize_of(a.send), "all_to_all_v: send differs from the sum of its counts");
   expect(recv.total == ssize_of(a.recv), "all_to_all_v: recv differs from the sum of its counts");
-  const Gate entry = gate(Operation::all_to_all_v, send.total);
-  transport_->all_to_all_v(a.send.data(), send.view(), a.recv.data(), recv.view());
+  const std::int64_t own = send.bytes[static_cast<std::size_t>(rank_)];
+  const Gate entry = gate(Operation::all_to_all_v, send.total - own);
+  transport_->all_to_all_v(a.send.data(), send.view(), a.recv.data(), recv.view(), a.overlap);
 }
 
 void Communicator::send_bytes(std::span<const std::byte> data, int to) const {

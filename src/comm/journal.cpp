@@ -93,9 +93,12 @@ std::vector<TraceEntry> Journal::entries() const {
 
 std::optional<TraceEntry> Journal::in_flight() const {
   const std::lock_guard lock{mutex_};
-  if (next_ == 0) return std::nullopt;
-  const TraceEntry& last = ring_[static_cast<std::size_t>(next_ - 1) % ring_.size()];
-  return last.done ? std::nullopt : std::optional{last};
+  const auto capacity = static_cast<std::int64_t>(ring_.size());
+  for (std::int64_t s = std::max<std::int64_t>(0, next_ - capacity); s < next_; ++s) {
+    const TraceEntry& entry = ring_[static_cast<std::size_t>(s % capacity)];
+    if (!entry.done) return entry;
+  }
+  return std::nullopt;
 }
 
 double Journal::age_s(const TraceEntry& entry) const {

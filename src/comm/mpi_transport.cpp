@@ -113,8 +113,8 @@ class MpiTransport final : public Transport {
 
   /// Point to point rather than MPI_Alltoallv: no limit of 2^31 bytes, and no rank has to know
   /// whether another one's blocks exceed it.
-  void all_to_all_v(const std::byte* from, Blocks from_blocks, std::byte* into,
-                    Blocks into_blocks) override {
+  void all_to_all_v(const std::byte* from, Blocks from_blocks, std::byte* into, Blocks into_blocks,
+                    const std::function<void()>& overlap) override {
     std::vector<MPI_Request> requests;
     const auto block = [](Blocks blocks, int r) {
       const auto i = static_cast<std::size_t>(r);
@@ -132,6 +132,7 @@ class MpiTransport final : public Transport {
     }
     const auto [at, bytes] = block(from_blocks, rank_);
     if (bytes > 0) std::memcpy(into + block(into_blocks, rank_).first, from + at, bytes);
+    if (overlap) overlap();
     wait_all(requests);
   }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -28,8 +29,9 @@ class Transport {
   virtual void all_gather_v(std::span<const std::byte> send, std::byte* recv, Blocks blocks) = 0;
   virtual void gather_v(std::span<const std::byte> send, std::byte* recv, Blocks blocks,
                         int root) = 0;
+  /// `overlap`, unless empty, runs once while the messages are under way.
   virtual void all_to_all_v(const std::byte* send, Blocks send_blocks, std::byte* recv,
-                            Blocks recv_blocks) = 0;
+                            Blocks recv_blocks, const std::function<void()>& overlap) = 0;
   virtual void send(std::span<const std::byte> data, int to) = 0;
   virtual void recv(std::span<std::byte> data, int from) = 0;
   virtual void send_recv(std::span<const std::byte> data, int to, std::span<std::byte> into,

@@ -2,6 +2,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <ranges>
 #include <span>
@@ -147,8 +148,12 @@ class Communicator {
   }
   template <Element T>
   void all_to_all_v(const AllToAllV<T>& a) const {
-    all_to_all_v_bytes({std::as_bytes(a.send), a.send_counts, std::as_writable_bytes(a.recv),
-                        a.recv_counts, sizeof(T)});
+    all_to_all_v_bytes({std::as_bytes(a.send),
+                        a.send_counts,
+                        std::as_writable_bytes(a.recv),
+                        a.recv_counts,
+                        sizeof(T),
+                        {}});
   }
   /// Blocking, in order between each pair of ranks; sizes are known on both sides.
   template <ElementRange S>
@@ -178,6 +183,7 @@ class Communicator {
     std::span<std::byte> recv;
     std::span<const std::int64_t> recv_counts;
     std::int64_t element_bytes = 1;
+    std::function<void()> overlap = {};  ///< optional, runs once while the messages are under way
   };
   void broadcast_bytes(std::span<std::byte> data, int root) const;
   void all_reduce_bytes(std::span<std::byte> data, ElementType type, ReduceOp op) const;
@@ -188,6 +194,7 @@ class Communicator {
   void all_gather_v_bytes(const GatherV& args) const;
   void gather_v_bytes(const GatherV& args, int root) const;
   void all_to_all_bytes(std::span<const std::byte> send, std::span<std::byte> recv) const;
+  /// The journal counts the bytes for other ranks: the own block is a copy.
   void all_to_all_v_bytes(const AllToAllVBytes& args) const;
   void send_bytes(std::span<const std::byte> data, int to) const;
   void recv_bytes(std::span<std::byte> data, int from) const;

@@ -73,6 +73,7 @@ class Journal {
   void end(std::int64_t sequence);
 
   [[nodiscard]] std::vector<TraceEntry> entries() const;  ///< oldest first
+  /// The first that has not ended: operations nest where one overlaps an exchange.
   [[nodiscard]] std::optional<TraceEntry> in_flight() const;
   [[nodiscard]] double age_s(const TraceEntry& entry) const;
   [[nodiscard]] std::array<Traffic, kNumOperations> traffic() const;
