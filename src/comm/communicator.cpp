@@ -46,6 +46,14 @@ struct ByteBlocks {
   return {text.begin(), text.end()};
 }
 
+/// A new id from an id and a number (the finaliser of SplitMix64).
+[[nodiscard]] std::uint64_t mix(std::uint64_t id, std::uint64_t number) {
+  std::uint64_t z = id + 0x9E3779B97F4A7C15ULL * (number + 1);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+  return z ^ (z >> 31);
+}
+
 }  // namespace
 
 Communicator::Communicator(Parts parts)
@@ -54,7 +62,9 @@ Communicator::Communicator(Parts parts)
       name_{std::move(parts.name)},
       rank_{transport_->rank()},
       size_{transport_->size()},
-      verify_sizes_{parts.verify_sizes} {}
+      verify_sizes_{parts.verify_sizes},
+      group_id_{parts.group_id},
+      group_index_{journal_->open_group(group_id_, name_)} {}
 
 Communicator::Communicator(Communicator&&) noexcept = default;
 Communicator& Communicator::operator=(Communicator&&) noexcept = default;
@@ -84,7 +94,9 @@ bool Communicator::is_on_paper() const {
 Communicator Communicator::split(const Split& how) const {
   const Gate entry = gate(Operation::split, 0);
   expect(how.color >= 0, "split: the colour must not be negative");
-  return Communicator{{transport_->split(how.color, how.key), journal_, how.name, verify_sizes_}};
+  const auto color = static_cast<std::uint64_t>(how.color);
+  return Communicator{{transport_->split(how.color, how.key), journal_, how.name, verify_sizes_,
+                       mix(mix(group_id_, ++num_splits_), color)}};
 }
 
 std::size_t Communicator::total(std::span<const std::int64_t> counts) {

@@ -28,7 +28,7 @@ void expect_same_rows(const ConstTensorView& a, const ConstTensorView& b) {
 
 void TensorCollectives::all_reduce(const Exec& exec, const TensorView& data, ReduceOp op) {
   static_cast<void>(element_type_of(data.dtype()));
-  if (exec.is_dry() || size() == 1 || data.elements() == 0) return;
+  if (exec.is_dry() || only_copies() || data.elements() == 0) return;
   run_all_reduce(exec, data, op);
 }
 
@@ -38,7 +38,7 @@ void TensorCollectives::reduce_scatter(const Exec& exec, const ReduceScatter& a)
   expect(a.send.elements() == a.recv.elements() * size(),
          "reduce_scatter: send must hold one block a rank");
   if (exec.is_dry() || a.send.elements() == 0) return;
-  if (size() == 1) return copy(exec, a.recv.bytes_begin(), a.send.bytes_begin(), a.recv.bytes());
+  if (only_copies()) return copy(exec, a.recv.bytes_begin(), a.send.bytes_begin(), a.recv.bytes());
   run_reduce_scatter(exec, a);
 }
 
@@ -47,13 +47,13 @@ void TensorCollectives::all_gather(const Exec& exec, const AllGather& a) {
   expect(a.recv.elements() == a.send.elements() * size(),
          "all_gather: recv must hold one block a rank");
   if (exec.is_dry() || a.send.elements() == 0) return;
-  if (size() == 1) return copy(exec, a.recv.bytes_begin(), a.send.bytes_begin(), a.recv.bytes());
+  if (only_copies()) return copy(exec, a.recv.bytes_begin(), a.send.bytes_begin(), a.recv.bytes());
   run_all_gather(exec, a);
 }
 
 void TensorCollectives::broadcast(const Exec& exec, const TensorView& data, int root) {
   expect(root >= 0 && root < size(), "broadcast: the root is not in the group");
-  if (exec.is_dry() || size() == 1 || data.elements() == 0) return;
+  if (exec.is_dry() || only_copies() || data.elements() == 0) return;
   run_broadcast(exec, data, root);
 }
 

@@ -91,6 +91,8 @@ class Communicator {
   [[nodiscard]] bool is_on_paper() const;
   [[nodiscard]] const std::string& group_name() const { return name_; }
   [[nodiscard]] const std::shared_ptr<Journal>& journal() const { return journal_; }
+  /// What Journal::begin takes for operations of this group that do not pass its gate.
+  [[nodiscard]] int journal_group() const { return group_index_; }
 
   void barrier() const;
 
@@ -223,6 +225,9 @@ class Communicator {
   int rank_ = 0;
   int size_ = 1;
   bool verify_sizes_ = false;
+  std::uint64_t group_id_ = 0;  ///< the same on all members, another for every group of a rank
+  int group_index_ = -1;        ///< in the journal
+  mutable std::uint64_t num_splits_ = 0;
   mutable std::vector<std::byte> scratch_;  ///< of reductions, reused; bounded by the chunk size
 };
 

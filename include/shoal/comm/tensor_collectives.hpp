@@ -47,6 +47,8 @@ class TensorCollectives {
   [[nodiscard]] virtual int size() const = 0;
   /// Whether the calls may be captured into a CUDA graph: no host takes part.
   [[nodiscard]] virtual bool capturable() const = 0;
+  /// Whether the group of one is served by a copy, without the transport.
+  [[nodiscard]] virtual bool only_copies() const { return size() == 1; }
 
   void all_reduce(const Exec& exec, const TensorView& data, ReduceOp op);
   void reduce_scatter(const Exec& exec, const ReduceScatter& args);
