@@ -13,7 +13,8 @@ namespace {
          op == Operation::all_to_all;
 }
 [[nodiscard]] bool involves_all_ranks(Operation op) {
-  return op != Operation::send && op != Operation::recv && op != Operation::send_recv;
+  return op != Operation::send && op != Operation::recv && op != Operation::send_recv &&
+         op != Operation::send_wait;
 }
 
 }  // namespace

@@ -24,9 +24,10 @@ enum class Operation {
   send,
   recv,
   send_recv,
+  send_wait,  ///< until a message sent before was taken
   split,
 };
-inline constexpr int kNumOperations = 13;
+inline constexpr int kNumOperations = 14;
 [[nodiscard]] std::string_view name(Operation op);
 
 /// Host waits on a device, the only ones permitted inside a step: named, counted, timed.
