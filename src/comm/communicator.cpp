@@ -177,6 +177,23 @@ void Communicator::recv_bytes(std::span<std::byte> data, int from) const {
   transport_->recv(data, from);
 }
 
+PendingSend Communicator::post_send_bytes(std::span<const std::byte> data, int to, int tag) const {
+  check_rank(to, "post_send: target");
+  const Gate entry = gate(Operation::send, ssize_of(data));
+  return PendingSend{transport_->post_send(data, to, tag)};
+}
+
+void Communicator::wait_send(PendingSend& pending) const {
+  const Gate entry = gate(Operation::send_wait, 0);
+  pending.wait();
+}
+
+void Communicator::recv_tagged_bytes(std::span<std::byte> data, int from, int tag) const {
+  check_rank(from, "recv: source");
+  const Gate entry = gate(Operation::recv, ssize_of(data));
+  transport_->recv_tagged(data, from, tag);
+}
+
 void Communicator::send_recv_bytes(const SendRecv& a) const {
   check_rank(a.to, "send_recv: target");
   check_rank(a.from, "send_recv: source");

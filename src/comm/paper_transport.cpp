@@ -21,6 +21,11 @@ class PaperTransport final : public Transport {
   void send(std::span<const std::byte>, int) override { nobody(); }
   void recv(std::span<std::byte>, int) override { nobody(); }
   void send_recv(std::span<const std::byte>, int, std::span<std::byte>, int) override { nobody(); }
+  [[nodiscard]] std::unique_ptr<PendingSend::Request> post_send(std::span<const std::byte>, int,
+                                                                int) override {
+    nobody();
+  }
+  void recv_tagged(std::span<std::byte>, int, int) override { nobody(); }
 
  private:
   [[noreturn]] static void nobody() { fail("comm", "a group on paper cannot communicate"); }

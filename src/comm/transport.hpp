@@ -6,6 +6,8 @@
 #include <span>
 #include <string>
 
+#include "shoal/comm/pending_send.hpp"
+
 namespace shoal::comm {
 
 /// Where blocks of a buffer lie, in bytes, one a rank.
@@ -36,6 +38,9 @@ class Transport {
   virtual void recv(std::span<std::byte> data, int from) = 0;
   virtual void send_recv(std::span<const std::byte> data, int to, std::span<std::byte> into,
                          int from) = 0;
+  [[nodiscard]] virtual std::unique_ptr<PendingSend::Request> post_send(
+      std::span<const std::byte> data, int to, int tag) = 0;
+  virtual void recv_tagged(std::span<std::byte> data, int from, int tag) = 0;
 };
 
 [[nodiscard]] std::unique_ptr<Transport> make_self_transport();

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "shoal/comm/journal.hpp"
+#include "shoal/comm/pending_send.hpp"
 
 namespace shoal::comm {
 
@@ -200,6 +201,11 @@ class Communicator {
   void all_to_all_v_bytes(const AllToAllVBytes& args) const;
   void send_bytes(std::span<const std::byte> data, int to) const;
   void recv_bytes(std::span<std::byte> data, int from) const;
+  /// Returns at once; `tag` (2 to 32767) tells messages between the same two ranks apart.
+  [[nodiscard]] PendingSend post_send_bytes(std::span<const std::byte> data, int to, int tag) const;
+  /// Waits for a posted message; the wait stands in the journal.
+  void wait_send(PendingSend& pending) const;
+  void recv_tagged_bytes(std::span<std::byte> data, int from, int tag) const;
   /// Sends to one rank while receiving from another (a ring shift, a pipeline exchange).
   struct SendRecv {
     std::span<const std::byte> send;

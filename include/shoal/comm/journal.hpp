@@ -25,9 +25,10 @@ enum class Operation {
   send,
   recv,
   send_recv,
+  send_wait,  ///< until a message sent before was taken
   split,
 };
-inline constexpr int kNumOperations = 13;
+inline constexpr int kNumOperations = 14;
 [[nodiscard]] std::string_view name(Operation op);
 /// Whether every rank of the group takes part; the others are messages between two ranks.
 [[nodiscard]] bool involves_all_ranks(Operation op);
