@@ -22,12 +22,13 @@ std::string_view name(Operation op) {
   static constexpr std::array<std::string_view, kNumOperations> kNames{
       "barrier",      "broadcast", "all_reduce", "reduce_scatter", "all_gather",
       "all_gather_v", "gather_v",  "all_to_all", "all_to_all_v",   "send",
-      "recv",         "send_recv", "split"};
+      "recv",         "send_recv", "send_wait",  "split"};
   return kNames.at(static_cast<std::size_t>(op));
 }
 
 bool involves_all_ranks(Operation op) {
-  return op != Operation::send && op != Operation::recv && op != Operation::send_recv;
+  return op != Operation::send && op != Operation::recv && op != Operation::send_recv &&
+         op != Operation::send_wait;
 }
 
 void WaitLog::add(std::string_view event, double seconds) {

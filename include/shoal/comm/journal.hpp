@@ -25,9 +25,10 @@ enum class Operation {
   send,
   recv,
   send_recv,
+  send_wait,  ///< until a message sent before was taken
   split,
 };
-inline constexpr int kNumOperations = 13;
+inline constexpr int kNumOperations = 14;
 [[nodiscard]] std::string_view name(Operation op);
 /// Whether every rank of the group takes part; the others are messages between two ranks.
 [[nodiscard]] bool involves_all_ranks(Operation op);
@@ -86,7 +87,7 @@ class Journal {
   void end(std::int64_t sequence);
 
   [[nodiscard]] std::vector<TraceEntry> entries() const;  ///< oldest first
-  /// The oldest operation that has not ended.
+  /// The oldest that has not ended: operations nest where one overlaps an exchange.
   [[nodiscard]] std::optional<TraceEntry> in_flight() const;
   [[nodiscard]] double age_s(const TraceEntry& entry) const;
   [[nodiscard]] std::array<Traffic, kNumOperations> traffic() const;
