@@ -51,6 +51,12 @@ class RecordingNccl final : public NcclComm {
     grouped_ = false;
     ++batch_;
   }
+  [[nodiscard]] CUstream_st* fork(CUstream_st* stream) override {
+    ++forks_;
+    return stream;
+  }
+  void join(CUstream_st*) override { --forks_; }
+  [[nodiscard]] int forks() const { return forks_; }
   [[nodiscard]] std::optional<std::string> async_error() override {
     return broken_ ? std::optional<std::string>{"a cable was pulled"} : std::nullopt;
   }
@@ -65,6 +71,7 @@ class RecordingNccl final : public NcclComm {
   std::shared_ptr<CallLog> log_;
   int index_;
   int batch_ = 0;
+  int forks_ = 0;
   bool grouped_ = false;
   std::atomic<bool> broken_{false};
   std::atomic<int> aborts_{0};

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <numeric>
 #include <thread>
 
 #include "recording_nccl.hpp"
@@ -77,6 +78,45 @@ TEST(NcclCollectives, APlantedFaultIsFound) {
   }));
   EXPECT_NE(text.value_or("none").find("rank 2 calls all_reduce of 20 bytes"), std::string::npos)
       << text.value_or("none");
+}
+
+/// Rank s sends s + d rows to rank d: rank 0 none to itself.
+void exchange_rows(int rank, const Exec& exec, NcclCollectives& all, std::int64_t too_many) {
+  std::vector<std::int64_t> send_rows, recv_rows;
+  for (int r = 0; r < kRanks; ++r) {
+    send_rows.push_back(rank + r + (r == 3 && rank == 1 ? too_many : 0));
+    recv_rows.push_back(rank + r);
+  }
+  const auto total = [](const auto& rows) {
+    return std::accumulate(rows.begin(), rows.end(), std::int64_t{0});
+  };
+  const Tensor send{DeviceKind::cpu, {total(send_rows), 3}, DType::bf16};
+  const Tensor recv{DeviceKind::cpu, {total(recv_rows), 3}, DType::bf16};
+  int overlapped = 0;
+  all.all_to_all_rows(
+      exec,
+      {.send = send, .send_rows = send_rows, .recv = recv, .recv_rows = recv_rows, .overlap = [&] {
+         ++overlapped;
+       }});
+  EXPECT_EQ(overlapped, 1);
+}
+
+TEST(NcclCollectives, RowsGoAsOneGroupOfMessagesThatMatch) {
+  const auto calls = record(
+      [](int rank, const Exec& exec, auto& all, auto&) { exchange_rows(rank, exec, all, 0); });
+  EXPECT_EQ(check_sequences(calls).value_or("none"), "none");
+  ASSERT_EQ(calls[0].calls.size(), 6U);  // nothing to and from itself
+  for (const RecordedCall& call : calls[0].calls) EXPECT_EQ(call.batch, 0);
+  EXPECT_EQ(calls[1].calls.back().bytes, 4 * 6);
+}
+
+TEST(NcclCollectives, RowsThatNobodyExpectsAreFound) {
+  const auto calls = record(
+      [](int rank, const Exec& exec, auto& all, auto&) { exchange_rows(rank, exec, all, 1); });
+  EXPECT_NE(check_sequences(calls).value_or("none").find(
+                "rank 1 calls send of 30 bytes to member 3, rank 3 calls recv of 24 bytes"),
+            std::string::npos)
+      << check_sequences(calls).value_or("none");
 }
 
 TEST(NcclCollectives, AGroupOfOneCallsToo) {

@@ -71,6 +71,32 @@ TEST_F(NcclGpu, EveryCollectiveRuns) {
   }
 }
 
+/// Every rank sends r + 1 rows of its own number to rank r.
+TEST_F(NcclGpu, RowsAreExchangedBesideOtherWork) {
+  const auto all = factory_->make(world_);
+  std::vector<std::int64_t> send_rows, recv_rows;
+  for (int r = 0; r < world_.size(); ++r) {
+    send_rows.push_back(r + 1);
+    recv_rows.push_back(world_.rank() + 1);
+  }
+  const auto sent = static_cast<std::int64_t>(sum());
+  const std::int64_t received = world_.size() * (world_.rank() + 1);
+  const Tensor send = filled(DType::f32, sent * 5, mine());
+  const Tensor recv = filled(DType::f32, received * 5, -1.0F);
+  const Tensor other = filled(DType::f32, 100, -1.0F);
+  all->all_to_all_rows(*exec_, {.send = send.view().reshape({sent, 5}),
+                                .send_rows = send_rows,
+                                .recv = recv.view().reshape({received, 5}),
+                                .recv_rows = recv_rows,
+                                .overlap = [&] { zero(*exec_, other); }});
+  const auto got = values(recv);
+  for (std::int64_t i = 0; i < received * 5; ++i) {
+    EXPECT_EQ(got[static_cast<std::size_t>(i)],
+              static_cast<float>(i / (5 * (world_.rank() + 1)) + 1));
+  }
+  EXPECT_EQ(values(other), std::vector<float>(100, 0.0F));
+}
+
 TEST_F(NcclGpu, GroupsAreSplitFromTheWorld) {
   const auto halves = world_.split({.color = world_.rank() % 2, .name = "halves"});
   const auto self = world_.split({.color = world_.rank(), .name = "self"});

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "shoal/base/unique_handle.hpp"
+#include "comm/nccl/side_stream.hpp"
 #include "shoal/device/check.hpp"
 
 namespace shoal::comm {
@@ -13,21 +13,11 @@ namespace {
 /// How far the host may run ahead of the device with every operation still seen.
 constexpr int kMarks = 256;
 
-struct EventTraits {
-  using Raw = cudaEvent_t;
-  static Raw null() noexcept { return nullptr; }
-  static void close(Raw event) noexcept { (void)cudaEventDestroy(event); }
-};
-
 class EventMarks final : public DeviceMarks {
  public:
   EventMarks() {
     shoal::cuda::check(cudaGetDevice(&device_));
-    for (int m = 0; m < kMarks; ++m) {
-      cudaEvent_t event = nullptr;
-      shoal::cuda::check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-      events_.emplace_back(event);
-    }
+    for (int m = 0; m < kMarks; ++m) events_.push_back(make_event());
   }
   [[nodiscard]] int count() const override { return kMarks; }
 
@@ -56,7 +46,7 @@ class EventMarks final : public DeviceMarks {
     return events_[static_cast<std::size_t>(mark)].get();
   }
   int device_ = 0;
-  std::vector<UniqueHandle<EventTraits>> events_;
+  std::vector<EventHandle> events_;
 };
 
 }  // namespace

@@ -139,6 +139,15 @@ void LibraryComm::group_end() {
   settle("group of messages");
 }
 
+CUstream_st* LibraryComm::fork(CUstream_st* stream) {
+  if (side_ == nullptr) side_ = std::make_unique<SideStream>();
+  return side_->fork(stream);
+}
+
+void LibraryComm::join(CUstream_st* stream) {
+  side_->join(stream);
+}
+
 ncclResult_t LibraryComm::state() {
   const std::lock_guard lock{mutex_};
   expect(comm_ != nullptr, "NCCL was aborted");

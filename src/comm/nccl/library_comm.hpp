@@ -4,6 +4,7 @@
 #include <mutex>
 #include <string>
 
+#include "comm/nccl/side_stream.hpp"
 #include "comm/nccl_comm.hpp"
 #include "shoal/base/error.hpp"
 
@@ -36,6 +37,8 @@ class LibraryComm final : public NcclComm {
   void issue(const NcclCall& call, const NcclBuffers& buffers, CUstream_st* stream) override;
   void group_start() override;
   void group_end() override;
+  [[nodiscard]] CUstream_st* fork(CUstream_st* stream) override;
+  void join(CUstream_st* stream) override;
   [[nodiscard]] std::optional<std::string> async_error() override;
   void abort() noexcept override;
 
@@ -47,7 +50,8 @@ class LibraryComm final : public NcclComm {
                                         CUstream_st* stream);
   void close() noexcept;
 
-  std::timed_mutex mutex_;  ///< of comm_: abort() comes from another thread
+  std::unique_ptr<SideStream> side_;  ///< made by the first fork
+  std::timed_mutex mutex_;            ///< of comm_: abort() comes from another thread
   ncclComm_t comm_ = nullptr;
   std::string name_;
   double timeout_s_ = 600.0;
