@@ -17,7 +17,9 @@ MoeSaved Moe::reserve(const Store& store, const Batch& batch, std::int64_t token
     saved.rows_RD = allocate(store, {rows, parts_.router.hidden()}, parts_.experts.elem_dtype());
   }
   saved.experts = parts_.experts.reserve(store, rows, recompute);
-  if (parts_.shared) saved.shared = parts_.shared->reserve(store, tokens, recompute);
+  if (parts_.shared) {
+    saved.shared = parts_.shared->reserve(store, parts_.router.whole(tokens), recompute);
+  }
   return saved;
 }
 
@@ -25,7 +27,8 @@ MoeDelta Moe::reserve_delta(const Store& store, std::int64_t tokens) const {
   MoeDelta delta{.router = parts_.router.reserve_delta(store, tokens),
                  .experts = parts_.experts.reserve_delta(store, max_rows(tokens)),
                  .shared = {}};
-  if (parts_.shared) delta.shared = parts_.shared->reserve_delta(store, tokens);
+  if (parts_.shared)
+    delta.shared = parts_.shared->reserve_delta(store, parts_.router.whole(tokens));
   return delta;
 }
 
@@ -48,7 +51,7 @@ void Moe::route(const Exec& exec, const Pass& pass, const ConstTensorView& x_TD,
   if (pass.purpose == Purpose::evaluate) return;
   const bool train = pass.purpose == Purpose::train;
   parts_.router.statistics(
-      exec, saved.router,
+      exec, pass.batch, saved.router,
       {.ledger = train ? &parts_.ledger : nullptr, .kept_E = saved.plan.count_E});
 }
 

@@ -21,7 +21,8 @@ struct MoeDelta {
   MlpDelta shared;
 };
 
-/// Router, dispatcher, experts and shared experts.
+/// Router, dispatcher, experts and shared experts, on the rank's part of the tokens. The shared
+/// experts are split over the tensor parallel group, the routed ones are not.
 class Moe {
  public:
   struct Parts {
