@@ -7,6 +7,12 @@
 
 namespace shoal::nn {
 
+std::int64_t expert_capacity(double factor, std::int64_t slots, std::int64_t experts) {
+  if (factor <= 0.0) return 0;
+  const double mean = static_cast<double>(slots) / static_cast<double>(experts);
+  return std::max<std::int64_t>(1, std::llround(std::ceil(factor * mean)));
+}
+
 DispatchPlan LocalDispatcher::reserve(const Store& store, std::int64_t tokens,
                                       std::int64_t slots) const {
   return {.count_E = allocate(store, {experts_}, DType::i32),
@@ -18,18 +24,13 @@ DispatchPlan LocalDispatcher::reserve(const Store& store, std::int64_t tokens,
 
 void LocalDispatcher::plan(const Exec& exec, const DispatchPlan& plan,
                            const DispatchRouting& routing) {
-  std::int64_t capacity = 0;
-  if (capacity_factor_ > 0.0) {
-    const double mean =
-        static_cast<double>(routing.index_TK.elements()) / static_cast<double>(experts_);
-    capacity = std::max<std::int64_t>(1, std::llround(std::ceil(capacity_factor_ * mean)));
-  }
-  ops::route_plan(exec, {.count_E = plan.count_E,
-                         .offset_E1 = plan.offset_E1,
-                         .row_of_slot_TK = plan.row_of_slot_TK,
-                         .slot_of_row_R = plan.slot_of_row_R,
-                         .index_TK = routing.index_TK,
-                         .capacity = capacity});
+  ops::route_plan(
+      exec, {.count_E = plan.count_E,
+             .offset_E1 = plan.offset_E1,
+             .row_of_slot_TK = plan.row_of_slot_TK,
+             .slot_of_row_R = plan.slot_of_row_R,
+             .index_TK = routing.index_TK,
+             .capacity = expert_capacity(capacity_factor_, routing.index_TK.elements(), experts_)});
 }
 
 void LocalDispatcher::dispatch(const Exec& exec, const DispatchForward& args,

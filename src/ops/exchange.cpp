@@ -52,6 +52,18 @@ void exchange_unpack(const Exec& exec, const ExchangeUnpack& a) {
   cpu::exchange_unpack(exec, a);
 }
 
+void drop_slots(const Exec& exec, const DropSlots& a) {
+  const std::int64_t T = a.index_TK.dim(0), K = a.index_TK.dim(1);
+  expect_tensor(a.index_TK, {T, K}, DType::i32, "index");
+  expect_tensor(a.kept_TK, {T, K}, DType::i32, "kept");
+  expect_tensor(a.row_of_slot_TK, {T, K}, DType::i32, "row_of_slot");
+  if (exec.is_dry() || T * K == 0) return;
+  if constexpr (kHasCuda) {
+    if (exec.on_gpu()) return cuda::drop_slots(exec, a);
+  }
+  cpu::drop_slots(exec, a);
+}
+
 void gather_slots(const Exec& exec, const GatherSlots& a) {
   const std::int64_t T = a.y_TK.dim(0), K = a.y_TK.dim(1);
   expect_tensor(a.y_TK, {T, K}, DType::f32, "y");

@@ -15,6 +15,7 @@ void exchange_targets(const Exec& exec, const ExchangeTargets& a) {
   std::fill_n(target_TP, T * P, -1);
   for (std::int64_t slot = 0; slot < T * K; ++slot) {
     const std::int32_t e = index_TK[slot];
+    if (e < 0) continue;
     const std::int64_t p = e / per_rank;
     target_TP[slot / K * P + p] = static_cast<std::int32_t>(p);
     ++count_E[e];
@@ -29,7 +30,8 @@ void exchange_pack(const Exec&, const ExchangePack& a) {
   const std::int32_t* copy_TP = a.copy_of_rank_TP.data<std::int32_t>();
   std::int32_t* copy_TK = a.copy_of_slot_TK.data<std::int32_t>();
   for (std::int64_t slot = 0; slot < T * K; ++slot) {
-    copy_TK[slot] = copy_TP[slot / K * P + index_TK[slot] / a.experts_per_rank];
+    const std::int64_t e = index_TK[slot];
+    copy_TK[slot] = e < 0 ? -1 : copy_TP[slot / K * P + e / a.experts_per_rank];
   }
   const std::int32_t* slot_S = a.slot_of_copy_S.data<std::int32_t>();
   std::int32_t* choice_SC = a.choice_SC.data<std::int32_t>();
@@ -53,6 +55,15 @@ void exchange_unpack(const Exec&, const ExchangeUnpack& a) {
       a.expert_NK.data<std::int32_t>()[n * K + k] = choice_NC[n * 2 * K + k];
       a.weight_NK.data<float>()[n * K + k] = std::bit_cast<float>(choice_NC[n * 2 * K + K + k]);
     }
+  }
+}
+
+void drop_slots(const Exec&, const DropSlots& a) {
+  const std::int32_t* index_TK = a.index_TK.data<std::int32_t>();
+  const std::int32_t* row_TK = a.row_of_slot_TK.data<std::int32_t>();
+  std::int32_t* kept_TK = a.kept_TK.data<std::int32_t>();
+  for (std::int64_t slot = 0; slot < a.index_TK.elements(); ++slot) {
+    kept_TK[slot] = row_TK[slot] < 0 ? -1 : index_TK[slot];
   }
 }
 

@@ -22,7 +22,8 @@ __global__ void __launch_bounds__(kThreads) target_kernel(Targets a) {
     const int p = static_cast<int>(i % a.P);
     std::int32_t target = -1;
     for (int k = 0; k < a.K; ++k) {
-      if (a.index_TK[t * a.K + k] / a.per_rank == p) target = p;
+      const int e = a.index_TK[t * a.K + k];
+      if (e >= 0 && e / a.per_rank == p) target = p;
     }
     a.target_TP[i] = target;
   }
@@ -30,7 +31,8 @@ __global__ void __launch_bounds__(kThreads) target_kernel(Targets a) {
 
 __global__ void __launch_bounds__(kThreads) count_kernel(Targets a) {
   for (std::int64_t i = thread_index(); i < a.T * a.K; i += thread_count()) {
-    atomicAdd(&a.count_E[a.index_TK[i]], 1);  // integers: any order gives the same sum
+    const int e = a.index_TK[i];
+    if (e >= 0) atomicAdd(&a.count_E[e], 1);  // integers: any order gives the same sum
   }
 }
 
@@ -47,7 +49,8 @@ struct Pack {
 
 __global__ void __launch_bounds__(kThreads) copy_of_slot_kernel(Pack a) {
   for (std::int64_t i = thread_index(); i < a.slots; i += thread_count()) {
-    a.copy_TK[i] = a.copy_TP[i / a.K * a.P + a.index_TK[i] / a.per_rank];
+    const int e = a.index_TK[i];
+    a.copy_TK[i] = e < 0 ? -1 : a.copy_TP[i / a.K * a.P + e / a.per_rank];
   }
 }
 
@@ -71,6 +74,14 @@ __global__ void __launch_bounds__(kThreads)
     const std::int64_t at = i / K * 2 * K + i % K;
     expert_NK[i] = choice_NC[at];
     weight_NK[i] = __int_as_float(choice_NC[at + K]);
+  }
+}
+
+__global__ void __launch_bounds__(kThreads)
+    drop_kernel(std::int32_t* kept_TK, const std::int32_t* index_TK, const std::int32_t* row_TK,
+                std::int64_t slots) {
+  for (std::int64_t i = thread_index(); i < slots; i += thread_count()) {
+    kept_TK[i] = row_TK[i] < 0 ? -1 : index_TK[i];
   }
 }
 
@@ -130,6 +141,14 @@ void exchange_unpack(const Exec& exec, const ExchangeUnpack& a) {
   unpack_kernel<<<blocks_for(N * K, kThreads, kMaxBlocks), kThreads, 0, exec.cuda().stream>>>(
       device_data<std::int32_t>(a.expert_NK), device_data<float>(a.weight_NK),
       device_data<std::int32_t>(a.choice_NC), N, static_cast<int>(K));
+  check_launch();
+}
+
+void drop_slots(const Exec& exec, const DropSlots& a) {
+  const std::int64_t slots = a.index_TK.elements();
+  drop_kernel<<<blocks_for(slots, kThreads, kMaxBlocks), kThreads, 0, exec.cuda().stream>>>(
+      device_data<std::int32_t>(a.kept_TK), device_data<std::int32_t>(a.index_TK),
+      device_data<std::int32_t>(a.row_of_slot_TK), slots);
   check_launch();
 }
 

@@ -54,8 +54,10 @@ void ExpertDispatcher::plan(const Exec& exec, const nn::DispatchPlan& plan,
   const ExchangeShape shape = shape_of(plan);
   const TensorView target_TP = scratch(exec, {shape.tokens, shape.ranks}, DType::i32);
   const TensorView count_P = scratch(exec, {shape.ranks}, DType::i32);
+  const nn::DispatchRouting kept_slots{.index_TK = within_capacity(exec, routing.index_TK),
+                                       .weight_TK = routing.weight_TK};
   ops::exchange_targets(
-      exec, {.target_TP = target_TP, .count_E = plan.count_E, .index_TK = routing.index_TK});
+      exec, {.target_TP = target_TP, .count_E = plan.count_E, .index_TK = kept_slots.index_TK});
   sort_copies(exec, plan, {.target_TP = target_TP, .count_P = count_P, .capacity = 0});
   if (exec.is_dry()) {
     plan_worst_case(plan);
@@ -67,7 +69,27 @@ void ExpertDispatcher::plan(const Exec& exec, const nn::DispatchPlan& plan,
     }
     fill_counts(plan, table, kept);
   }
-  place_arrivals(exec, plan, routing);
+  place_arrivals(exec, plan, kept_slots);
+}
+
+/// The experts of each slot, in scratch where a capacity drops some.
+ConstTensorView ExpertDispatcher::within_capacity(const Exec& exec,
+                                                  const ConstTensorView& index_TK) const {
+  const std::int64_t slots = index_TK.elements(), E = parts_.experts;
+  const std::int64_t capacity = nn::expert_capacity(parts_.capacity_factor, slots, E);
+  if (capacity == 0) return index_TK;
+  const TensorView kept_TK = scratch(exec, index_TK.shape(), DType::i32);
+  const ScratchScope scope{exec};
+  const TensorView row_of_slot_TK = scratch(exec, index_TK.shape(), DType::i32);
+  ops::route_plan(exec, {.count_E = scratch(exec, {E}, DType::i32),
+                         .offset_E1 = scratch(exec, {E + 1}, DType::i32),
+                         .row_of_slot_TK = row_of_slot_TK,
+                         .slot_of_row_R = scratch(exec, {slots}, DType::i32),
+                         .index_TK = index_TK,
+                         .capacity = capacity});
+  ops::drop_slots(exec,
+                  {.kept_TK = kept_TK, .index_TK = index_TK, .row_of_slot_TK = row_of_slot_TK});
+  return kept_TK;
 }
 
 void ExpertDispatcher::sort_copies(const Exec& exec, const nn::DispatchPlan& plan,

@@ -1,5 +1,7 @@
 #include "shoal/ops/exchange.hpp"
 
+#include <bit>
+
 #include "ops/both_devices.hpp"
 #include "ops/permute_reference.hpp"
 #include "shoal/ops/permute.hpp"
@@ -150,6 +152,33 @@ TEST_P(ExchangeTest, GatherSlotsReadsTheCopyOfEachSlot) {
     }
     EXPECT_TRUE(test::all_equal(download_floats(exec_, y), want));
   }
+}
+
+TEST_P(ExchangeTest, DroppedSlotsGoNowhere) {
+  const Tensor index = from_ints(exec_, {3, 2}, {0, 3, 1, 2, 3, 0});
+  drop_slots(exec_, {.kept_TK = index,
+                     .index_TK = index,
+                     .row_of_slot_TK = from_ints(exec_, {3, 2}, {0, -1, 2, 3, -1, -1})});
+  EXPECT_EQ(download_as<std::int32_t>(exec_, index), (Ints{0, -1, 1, 2, -1, -1}));
+  const Tensor target = test::poisoned(exec_, {3, 2}, DType::i32);
+  const Tensor count = test::poisoned(exec_, {4}, DType::i32);
+  exchange_targets(exec_, {.target_TP = target, .count_E = count, .index_TK = index});
+  EXPECT_EQ(download_as<std::int32_t>(exec_, target), (Ints{0, -1, 0, 1, -1, -1}));
+  EXPECT_EQ(download_as<std::int32_t>(exec_, count), (Ints{1, 1, 1, 0}));
+  const Tensor choice = test::poisoned(exec_, {3, 4}, DType::i32);
+  const Tensor copy_of_slot = test::poisoned(exec_, {3, 2}, DType::i32);
+  const std::vector<float> ones(6, 1.0F);
+  exchange_pack(exec_, {.choice_SC = choice,
+                        .copy_of_slot_TK = copy_of_slot,
+                        .index_TK = index,
+                        .weight_TK = test::from_values(exec_, {3, 2}, DType::f32, ones),
+                        .copy_of_rank_TP = from_ints(exec_, {3, 2}, {0, -1, 1, 2, -1, -1}),
+                        .slot_of_copy_S = from_ints(exec_, {3}, {0, 2, 3}),
+                        .experts_per_rank = 2});
+  EXPECT_EQ(download_as<std::int32_t>(exec_, copy_of_slot), (Ints{0, -1, 1, 2, -1, -1}));
+  const auto one = std::bit_cast<std::int32_t>(1.0F);
+  EXPECT_EQ(download_as<std::int32_t>(exec_, choice),
+            (Ints{0, -1, one, 0, 1, -1, one, 0, -1, 0, 0, one}));
 }
 
 TEST_P(ExchangeTest, RaiseToNeverLowers) {

@@ -98,11 +98,14 @@ class TokenDispatcher {
                                  const DispatchPlan& plan) = 0;
 };
 
+/// Rows that an expert takes at most, the first in token order, of `slots` routed ones:
+/// ceil(factor * slots / experts), at least one. Factor 0: dropless, given as 0.
+[[nodiscard]] std::int64_t expert_capacity(double factor, std::int64_t slots, std::int64_t experts);
+
 /// All experts live here.
 class LocalDispatcher final : public TokenDispatcher {
  public:
-  /// `capacity_factor` 0: dropless; otherwise an expert takes at most
-  /// ceil(factor * tokens * slots / experts) rows, the first in token order.
+  /// `capacity_factor` as in expert_capacity().
   explicit LocalDispatcher(std::int64_t experts, double capacity_factor = 0.0)
       : experts_{experts}, capacity_factor_{capacity_factor} {}
   [[nodiscard]] std::int64_t max_rows(std::int64_t tokens, std::int64_t slots) const override {

@@ -3,8 +3,16 @@
 
 // What an exchange of tokens between P ranks does besides ops/permute.hpp. Experts lie in
 // contiguous blocks of E / P over the ranks. A token travels as one copy to each rank that holds at
-// least one of its experts; S copies leave, N arrive.
+// least one of its experts; S copies leave, N arrive. A slot with expert -1 goes nowhere.
 namespace shoal::ops {
+
+/// kept[t,k] = index[t,k], or -1 where a capacity left the slot without a row.
+struct DropSlots {
+  TensorView kept_TK;              ///< out i32; may be index
+  ConstTensorView index_TK;        ///< i32
+  ConstTensorView row_of_slot_TK;  ///< i32, of route_plan
+};
+void drop_slots(const Exec& exec, const DropSlots& args);
 
 /// target[t,p] = p where rank p holds an expert of token t, else -1. As the index of route_plan it
 /// sorts the copies by rank.
@@ -48,6 +56,7 @@ void gather_slots(const Exec& exec, const GatherSlots& args);
 void raise_to(const Exec& exec, const TensorView& x, float value);
 
 namespace cpu {
+void drop_slots(const Exec& exec, const DropSlots& args);
 void exchange_targets(const Exec& exec, const ExchangeTargets& args);
 void exchange_pack(const Exec& exec, const ExchangePack& args);
 void exchange_unpack(const Exec& exec, const ExchangeUnpack& args);
@@ -55,6 +64,7 @@ void gather_slots(const Exec& exec, const GatherSlots& args);
 void raise_to(const Exec& exec, const TensorView& x, float value);
 }  // namespace cpu
 namespace cuda {
+void drop_slots(const Exec& exec, const DropSlots& args);
 void exchange_targets(const Exec& exec, const ExchangeTargets& args);
 void exchange_pack(const Exec& exec, const ExchangePack& args);
 void exchange_unpack(const Exec& exec, const ExchangeUnpack& args);

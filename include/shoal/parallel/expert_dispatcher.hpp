@@ -14,6 +14,8 @@ struct ExpertDispatcherParts {
   int ranks = 1;             ///< expert parallel ranks
   /// Rows that a rank can take over its even share, tokens * slots; 0: the worst case.
   double buffer_factor = 0.0;
+  /// As in nn::expert_capacity(), for the tokens of this rank: what it leaves out is not sent.
+  double capacity_factor = 0.0;
   /// f32 [1]: raised to the factor that would have been enough where `buffer_factor` is not, on
   /// every rank of the group. The caller zeroes it before a step, reduces it (max) over all ranks,
   /// and skips the step when it is not zero. Absent: too many rows are an Error.
@@ -61,6 +63,8 @@ class ExpertDispatcher final : public nn::TokenDispatcher {
   [[nodiscard]] ExchangeShape shape_of(const nn::DispatchPlan& plan) const;
 
   // Of plan(), in this order.
+  [[nodiscard]] ConstTensorView within_capacity(const Exec& exec,
+                                                const ConstTensorView& index_TK) const;
   struct Copies {
     TensorView target_TP, count_P;
     std::int64_t capacity = 0;  ///< copies that each rank keeps for each rank, 0: all
