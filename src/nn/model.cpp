@@ -22,7 +22,7 @@ MicroBatchSaved Model::make_saved() const {
 }
 
 void Model::begin_step(const Exec& exec) const {
-  zero(exec, state_.totals);
+  zero(exec, state_->totals);
 }
 
 void Model::expect_batch(const Batch& batch) const {
@@ -58,7 +58,7 @@ void Model::head_backward(const Exec& exec, const Pass& pass, const TensorView& 
   final_norm_.forward(exec, {.y_TD = y_TD, .rstd_T = rstd_T, .sum_TD = {}, .x_TD = x_TD});
   head_.train(
       exec, pass.batch, pass.scalars.loss_grad_scale,
-      {.loss_sum = state_.loss_sum, .dx_TD = dy_TD, .x_TD = y_TD, .accumulate = accumulate});
+      {.loss_sum = state_->loss_sum, .dx_TD = dy_TD, .x_TD = y_TD, .accumulate = accumulate});
   final_norm_.backward_input(exec,
                              {.dx_TD = dx_TD, .dy_TD = dy_TD, .x_TD = x_TD, .rstd_T = rstd_T});
   final_norm_.backward_weight(
@@ -96,9 +96,8 @@ void Model::backward_weight(const Exec& exec, const Pass& pass, const MicroBatch
 void Model::embedding_backward(const Exec& exec, const Pass& pass, const ConstTensorView& dx_TD,
                                ops::Accumulate accumulate) const {
   if (!range_.embedding) return;
-  // A tied head on this stage wrote the table's gradient before.
-  const bool second = config_.tie_word_embeddings && range_.head;
-  embedding_.backward_weight(exec, pass, dx_TD, second ? ops::Accumulate::add : accumulate);
+  embedding_.backward_weight(exec, pass, dx_TD,
+                             head_writes_table_ ? ops::Accumulate::add : accumulate);
 }
 
 void Model::backward(const Exec& exec, const Pass& pass, const StageGradients& gradients,
@@ -133,9 +132,10 @@ void Model::train_micro_batch(const Exec& exec, const Pass& pass, MicroBatchSave
 
 void Model::update_router_bias(const Exec& exec, const ConstTensorView& skip) const {
   if (config_.router_bias_update_rate <= 0.0) return;
-  for (const RouterLedger& ledger : state_.ledger) {
-    const auto index = static_cast<std::size_t>(ledger.layer - range_.first_layer);
-    ops::router_bias_update(exec, {.bias_E = state_.router_bias[index],
+  for (const RouterLedger& ledger : state_->ledger) {
+    if (ledger.layer < range_.first_layer || ledger.layer >= range_.last_layer) continue;
+    const auto layer = static_cast<std::size_t>(ledger.layer);
+    ops::router_bias_update(exec, {.bias_E = state_->router_bias[layer],
                                    .count_E = ledger.count_E,
                                    .skip = skip,
                                    .rate = static_cast<float>(config_.router_bias_update_rate)});

@@ -16,11 +16,6 @@ TensorView upload_table(const Exec& exec, const std::vector<ops::PackedRun>& run
   return table;
 }
 
-std::unique_ptr<comm::TensorCollectives> collectives_of(const Communicator& group,
-                                                        DeviceKind device) {
-  return group.size() > 1 ? comm::make_host_collectives(group, device) : nullptr;
-}
-
 std::int64_t elements_of(const std::vector<ops::PackedRun>& runs) {
   std::int64_t elements = 0;
   for (const ops::PackedRun& run : runs) elements += run.count;
@@ -49,15 +44,26 @@ GradientReducer::GradientReducer(const Exec& exec, const Parts& parts)
     expect(p.storage.parts == 1, p.spec.name + ": a tied table lies in one piece");
     tied_.push_back(gradients(p.spec.keep_f32).rows(p.storage.offset, p.storage.elements()));
   }
-  if (parts.groups != nullptr) make_collectives(exec.device(), *parts.groups);
+  if (!exec.is_dry()) make_collectives(exec.device(), parts);
 }
 
-void GradientReducer::make_collectives(DeviceKind device, const ProcessGroups& groups) {
-  groups_[static_cast<std::size_t>(ReplicaGroup::dp)] = collectives_of(groups.dp(), device);
-  groups_[static_cast<std::size_t>(ReplicaGroup::stage)] = collectives_of(groups.stage(), device);
-  groups_[static_cast<std::size_t>(ReplicaGroup::edp)] = collectives_of(groups.edp(), device);
-  tied_group_ = collectives_of(groups.tied(), device);
-  world_ = collectives_of(groups.world(), device);
+void GradientReducer::make_collectives(DeviceKind device, const Parts& parts) {
+  const ProcessGroups& groups = *parts.groups;
+  const auto make = [&](const Communicator& group) -> std::unique_ptr<comm::TensorCollectives> {
+    if (parts.factory != nullptr) return parts.factory->make(group);
+    return group.size() > 1 ? comm::make_host_collectives(group, device) : nullptr;
+  };
+  groups_[static_cast<std::size_t>(ReplicaGroup::dp)] = make(groups.dp());
+  groups_[static_cast<std::size_t>(ReplicaGroup::stage)] = make(groups.stage());
+  groups_[static_cast<std::size_t>(ReplicaGroup::edp)] = make(groups.edp());
+  tied_group_ = make(groups.tied());
+  world_ = make(groups.world());
+}
+
+bool GradientReducer::capturable() const {
+  const auto capturable = [](const auto& group) { return !group || group->capturable(); };
+  return std::all_of(groups_.begin(), groups_.end(), capturable) && capturable(tied_group_) &&
+         capturable(world_);
 }
 
 GradientReducer::Tables GradientReducer::make_tables(const Exec& exec, const ShardPlan& plan,
@@ -159,6 +165,10 @@ void GradientReducer::gather(const Exec& exec, std::size_t index) const {
   ops::pack_runs(exec, {.to = own, .from = flat, .runs = tables.own});
   if (group != nullptr) group->all_gather(exec, {.send = own, .recv = all});
   ops::unpack_runs(exec, {.to = flat, .from = all, .runs = tables.all});
+}
+
+bool GradientReducer::capturable() const {
+  return (dp_ == nullptr || dp_->capturable()) && (edp_ == nullptr || edp_->capturable());
 }
 
 void GradientReducer::sum_totals(const Exec& exec, const TensorView& x) const {

@@ -53,7 +53,7 @@ PlanReport plan(const RunConfig& config, int ranks) {
   const DeviceKind device =
       config.training.device == "cuda" ? DeviceKind::cuda : choose_device(config.training.device);
   const Measured measured = measure(config, shape, device);
-  const nn::StageLayout stage = nn::make_layout(config.model, nn::whole_model(config.model));
+  const nn::RankLayout whole = nn::make_layout(config.model, nn::whole_model(config.model));
   const nn::ModelSize size = nn::model_size(config.model, config.training.seq_len);
   return {.layout = layout.dense.describe(),
           .batch = shape,
@@ -61,7 +61,7 @@ PlanReport plan(const RunConfig& config, int ranks) {
           .memory = measured.memory,
           .flops_per_token = 3.0 * size.forward_flops_per_token,
           .tokens_per_step = config.training.global_batch_size * config.training.seq_len,
-          .wire_bytes_per_step = parallel::GradientReducer::wire_bytes(stage.parameters, layout),
+          .wire_bytes_per_step = parallel::GradientReducer::wire_bytes(whole.parameters, layout),
           .checkpoint_bytes = measured.checkpoint_bytes};
 }
 

@@ -9,7 +9,7 @@
 #include "train/agree.hpp"
 #include "train/checkpoint_save.hpp"
 #include "train/host_place.hpp"
-#include "train/measure.hpp"
+#include "train/sources.hpp"
 #include "train/text.hpp"
 #include "train/trainer.hpp"
 
@@ -25,28 +25,6 @@ std::int64_t set_threads(std::int64_t wanted, const HostPlace& place) {
   if (wanted == 0 && std::getenv("OMP_NUM_THREADS") == nullptr) wanted = place.threads;
   if (wanted > 0) omp_set_num_threads(static_cast<int>(wanted));
   return omp_get_max_threads();
-}
-
-std::vector<data::BlendSource> open_sources(const RunConfig& config) {
-  std::vector<data::BlendSource> sources;
-  std::string tokenizer;
-  for (const SourceName& source : parse_blend(config.data.train)) {
-    auto dataset = std::make_shared<const data::TokenDataset>(source.folder);
-    dataset->require_compatible(config.model.vocab_size, tokenizer);
-    tokenizer = dataset->info().tokenizer_hash;
-    const std::filesystem::path folder = std::filesystem::path{source.folder}.lexically_normal();
-    const auto name = folder.has_filename() ? folder.filename() : folder.parent_path().filename();
-    sources.push_back({.name = name.string(), .dataset = dataset, .weight = source.weight});
-  }
-  return sources;
-}
-
-std::shared_ptr<const data::TokenDataset> open_validation(const RunConfig& config,
-                                                          const std::string& tokenizer) {
-  if (config.data.validation.empty()) return nullptr;
-  auto dataset = std::make_shared<const data::TokenDataset>(config.data.validation);
-  dataset->require_compatible(config.model.vocab_size, tokenizer);
-  return dataset;
 }
 
 void check_device_memory(DeviceKind device, const ArenaPlan& memory) {

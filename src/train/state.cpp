@@ -7,12 +7,13 @@ namespace shoal::train {
 TrainState::TrainState(const Exec& exec, const RunConfig& config)
     : layout_{nn::make_layout(config.model, nn::whole_model(config.model))},
       store_{exec, layout_.parameters, parse_precision(config.training.precision), true},
+      model_state_{nn::make_model_state(exec, config.model)},
       dispatcher_{config.model.num_experts, config.model.capacity_factor},
-      model_{exec,
-             {.config = config.model,
+      model_{{.config = config.model,
               .compute = config.compute,
-              .layout = layout_,
+              .layout = layout_.stages.front(),
               .store = store_,
+              .state = model_state_,
               .groups = {.tensor = &tensor_group_, .dispatcher = &dispatcher_}}},
       optimizer_{exec, store_, config.optim} {}
 

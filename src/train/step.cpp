@@ -21,13 +21,9 @@ std::vector<T> copy_of(const HostBuffer& buffer) {
   return n == 0 ? std::vector<T>{} : std::vector<T>(buffer.as<T>(), buffer.as<T>() + n);
 }
 
-/// Router biases of the layers that have one, in order.
-std::vector<TensorView> biases(const nn::ModelState& state) {
-  std::vector<TensorView> out;
-  for (const TensorView& bias : state.router_bias) {
-    if (!bias.absent()) out.push_back(bias);
-  }
-  return out;
+/// Of the balance biases of all layers.
+std::int64_t bias_bytes(const nn::ModelState& state) {
+  return state.bias_block.absent() ? 0 : state.bias_block.bytes();
 }
 
 }  // namespace
@@ -46,11 +42,10 @@ TrainStep::TrainStep(const Exec& exec, const RunConfig& config, const BatchShape
       scalars_{persistent(exec, {kFactors}, DType::f32, MemoryKind::state)},
       saved_{state.model().make_saved()} {
   if (exec.is_dry()) return;
-  std::int64_t bias_bytes = 0;
-  for (const TensorView& bias : biases(state.model().state())) bias_bytes += bias.bytes();
+  const nn::ModelState& model = state.model().state();
   for (int i = 0; i < BatchBlock::kSlots; ++i) {
-    slots_.push_back({.totals = HostBuffer{exec.device(), state.model().state().totals.bytes()},
-                      .bias = HostBuffer{exec.device(), bias_bytes},
+    slots_.push_back({.totals = HostBuffer{exec.device(), model.totals.bytes()},
+                      .bias = HostBuffer{exec.device(), bias_bytes(model)},
                       .state = HostBuffer{exec.device(), kStateBytes},
                       .done = Event{exec.device()}});
   }
@@ -82,9 +77,20 @@ void TrainStep::enqueue(const Exec& exec, const StepInputs& inputs) {
   }
   write_extra(slot, inputs);
   block_.upload(exec, slot);
-  run(exec, slot);
+  run_or_launch(exec, slot);
   read_back(exec, slot);
   ++pending_;
+}
+
+/// The first step runs as it is: libraries choose their algorithms there.
+void TrainStep::run_or_launch(const Exec& exec, int slot) {
+  const bool capturable = config_.training.cuda_graph && exec.on_gpu() && reducer_.capturable();
+  if (!capturable || !warm_) {
+    warm_ = true;
+    return run(exec, slot);
+  }
+  if (!graph_.recorded()) graph_.record(exec, [&] { run(exec, slot); });
+  graph_.launch(exec);
 }
 
 void TrainStep::run(const Exec& exec, int slot) {
@@ -126,10 +132,8 @@ void TrainStep::read_back(const Exec& exec, int slot) {
   Slot& s = slots_[static_cast<std::size_t>(slot)];
   const nn::ModelState& model = state_->model().state();
   download(exec, s.totals.data(), model.totals.bytes_begin(), model.totals.bytes());
-  std::int64_t at = 0;
-  for (const TensorView& bias : biases(model)) {
-    download(exec, s.bias.data() + at, bias.bytes_begin(), bias.bytes());
-    at += bias.bytes();
+  if (bias_bytes(model) > 0) {
+    download(exec, s.bias.data(), model.bias_block.bytes_begin(), bias_bytes(model));
   }
   download(exec, s.state.data(), state_->optimizer().state().bytes_begin(), kStateBytes);
   s.done.record(exec);

@@ -88,5 +88,15 @@ TEST(Watchdog, StaysSilentBetweenOperations) {
   EXPECT_EQ(barks, 0);
 }
 
+TEST(Journal, TheOuterOfNestedOperationsIsInFlight) {
+  Journal journal{8};
+  const auto outer = journal.begin(Operation::all_to_all_v, "ep", 64);
+  journal.end(journal.begin(Operation::all_gather, "tp", 8));
+  ASSERT_TRUE(journal.in_flight());
+  EXPECT_EQ(journal.in_flight()->sequence, outer);
+  journal.end(outer);
+  EXPECT_FALSE(journal.in_flight());
+}
+
 }  // namespace
 }  // namespace shoal::comm

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "shoal/comm/collectives_factory.hpp"
 #include "shoal/comm/tensor_collectives.hpp"
 #include "shoal/nn/parameter.hpp"
 #include "shoal/parallel/gradient_buckets.hpp"
@@ -17,14 +18,15 @@ namespace shoal::parallel {
 /// A step: begin_step(), ready() as tensors become final, finish(), the update, gather_weights().
 class GradientReducer {
  public:
-  /// `store` and `groups` must outlive it; `groups` may be null on a dry Exec. Takes persistent
-  /// memory for its tables.
+  /// Store and groups must outlive the reducer.
   struct Parts {
     const nn::ParameterStore* store = nullptr;
     const ShardPlan* plan = nullptr;
-    const ProcessGroups* groups = nullptr;
+    const ProcessGroups* groups = nullptr;              ///< not asked on a dry Exec
+    const comm::CollectivesFactory* factory = nullptr;  ///< null: over MPI
     ReduceOptions options;
   };
+  /// Collective over the world, except on a dry Exec. Takes persistent memory for its tables.
   GradientReducer(const Exec& exec, const Parts& parts);
 
   void begin_step();
@@ -41,6 +43,8 @@ class GradientReducer {
   /// Collectives over all ranks; null when there is one.
   [[nodiscard]] comm::TensorCollectives* world() const { return world_.get(); }
   [[nodiscard]] const std::vector<Bucket>& buckets() const { return buckets_; }
+  /// Whether the calls may be captured into a CUDA graph: no host takes part.
+  [[nodiscard]] bool capturable() const;
 
  private:
   /// Runs of a bucket in the table: of all its blocks, and of this rank's own.
@@ -50,7 +54,7 @@ class GradientReducer {
     std::vector<int> tensors;  ///< whose gradients it waits for
   };
   [[nodiscard]] Tables make_tables(const Exec& exec, const ShardPlan& plan, const Bucket& bucket);
-  void make_collectives(DeviceKind device, const ProcessGroups& groups);
+  void make_collectives(DeviceKind device, const Parts& parts);
   [[nodiscard]] bool is_ready(std::size_t bucket) const;
   void sum_tied(const Exec& exec) const;
   void reduce(const Exec& exec, std::size_t bucket) const;

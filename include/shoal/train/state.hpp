@@ -21,14 +21,15 @@ class TrainState {
   /// Fresh weights and states; the same on any layout.
   void initialise(const Exec& exec, std::uint64_t seed) const;
 
-  [[nodiscard]] const nn::StageLayout& layout() const { return layout_; }
+  [[nodiscard]] const nn::RankLayout& layout() const { return layout_; }
   [[nodiscard]] const nn::ParameterStore& store() const { return store_; }
   [[nodiscard]] const nn::Model& model() const { return model_; }
   [[nodiscard]] const optim::Optimizer& optimizer() const { return optimizer_; }
 
  private:
-  nn::StageLayout layout_;
+  nn::RankLayout layout_;
   nn::ParameterStore store_;
+  nn::ModelState model_state_;
   nn::LocalShardGroup tensor_group_;
   nn::LocalDispatcher dispatcher_;
   nn::Model model_;
