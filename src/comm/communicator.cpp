@@ -71,6 +71,16 @@ Communicator Communicator::self(const CommOptions& options) {
                        "self", options.verify_sizes}};
 }
 
+Communicator Communicator::on_paper(int rank, int size, std::string name) {
+  expect(rank >= 0 && rank < size, "on_paper: the rank is not in the group");
+  return Communicator{
+      {make_paper_transport(rank, size), std::make_shared<Journal>(1), std::move(name), false}};
+}
+
+bool Communicator::is_on_paper() const {
+  return transport_->on_paper();
+}
+
 Communicator Communicator::split(const Split& how) const {
   const Gate entry = gate(Operation::split, 0);
   expect(how.color >= 0, "split: the colour must not be negative");

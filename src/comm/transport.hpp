@@ -20,6 +20,7 @@ class Transport {
   virtual ~Transport() = default;
   [[nodiscard]] virtual int rank() const = 0;
   [[nodiscard]] virtual int size() const = 0;
+  [[nodiscard]] virtual bool on_paper() const { return false; }
   [[nodiscard]] virtual std::unique_ptr<Transport> split(int color, int key) = 0;
   virtual void barrier() = 0;
   virtual void broadcast(std::span<std::byte> data, int root) = 0;
@@ -37,5 +38,6 @@ class Transport {
 
 [[nodiscard]] std::unique_ptr<Transport> make_self_transport();
 [[nodiscard]] std::unique_ptr<Transport> make_mpi_world_transport();
+[[nodiscard]] std::unique_ptr<Transport> make_paper_transport(int rank, int size);
 
 }  // namespace shoal::comm

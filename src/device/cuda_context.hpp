@@ -17,6 +17,11 @@ struct EventOwner;
 [[nodiscard]] std::shared_ptr<EventOwner> make_event();
 void record(const EventOwner& owner, const CudaContext& context);
 void wait(const EventOwner& owner);  ///< returns at once when nothing was recorded
+struct GraphOwner;
+void begin_capture(const CudaContext& context);
+void abandon_capture(const CudaContext& context) noexcept;
+[[nodiscard]] std::shared_ptr<GraphOwner> end_capture(const CudaContext& context);
+void launch(const GraphOwner& owner, const CudaContext& context);
 [[nodiscard]] int device_count();
 [[nodiscard]] DeviceInfo info();
 void select(int index);

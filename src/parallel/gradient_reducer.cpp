@@ -55,6 +55,10 @@ void GradientReducer::reduce(const Exec& exec, const TensorView& gradients) cons
   }
 }
 
+bool GradientReducer::capturable() const {
+  return (dp_ == nullptr || dp_->capturable()) && (edp_ == nullptr || edp_->capturable());
+}
+
 void GradientReducer::sum_totals(const Exec& exec, const TensorView& x) const {
   sum(exec, x.reshape({x.elements()}), dp_.get());
 }

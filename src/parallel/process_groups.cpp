@@ -1,6 +1,7 @@
 #include "shoal/parallel/process_groups.hpp"
 
 #include <string>
+#include <utility>
 
 #include "shoal/base/error.hpp"
 #include "shoal/nn/parameter.hpp"
@@ -25,6 +26,21 @@ Communicator split_tied(const Communicator& world, const RankGrid& grid) {
   return world.split({.color = color, .key = world.rank(), .name = "tied"});
 }
 
+Communicator paper_along(int rank, const RankGrid& grid, const char* axis) {
+  return Communicator::on_paper(grid.coord(rank, axis), grid.size(axis), axis);
+}
+
+Communicator paper_stage(int rank, const RankGrid& grid) {
+  const int size = grid.size() / grid.size("pp");
+  return Communicator::on_paper(rank % size, size, "stage");
+}
+
+Communicator paper_tied(int rank, const RankGrid& grid) {
+  const int stage = grid.coord(rank, "pp"), stages = grid.size("pp");
+  const bool pair = stages > 1 && (stage == 0 || stage == stages - 1);
+  return Communicator::on_paper(pair && stage > 0 ? 1 : 0, pair ? 2 : 1, "tied");
+}
+
 }  // namespace
 
 ProcessGroups::ProcessGroups(const Communicator& world, const ParallelConfig& config)
@@ -37,6 +53,23 @@ ProcessGroups::ProcessGroups(const Communicator& world, const ParallelConfig& co
       edp_{split_along(world, layout_.expert, "edp")},
       stage_{split_stage(world, layout_.dense)},
       tied_{split_tied(world, layout_.dense)} {}
+
+ProcessGroups::ProcessGroups(std::unique_ptr<Communicator> paper_world, Layout layout)
+    : paper_world_{std::move(paper_world)},
+      world_{paper_world_.get()},
+      layout_{std::move(layout)},
+      dp_{paper_along(world_->rank(), layout_.dense, "dp")},
+      tp_{paper_along(world_->rank(), layout_.dense, "tp")},
+      pp_{paper_along(world_->rank(), layout_.dense, "pp")},
+      ep_{paper_along(world_->rank(), layout_.expert, "ep")},
+      edp_{paper_along(world_->rank(), layout_.expert, "edp")},
+      stage_{paper_stage(world_->rank(), layout_.dense)},
+      tied_{paper_tied(world_->rank(), layout_.dense)} {}
+
+ProcessGroups ProcessGroups::on_paper(const ParallelConfig& config, int ranks, int rank) {
+  return ProcessGroups{std::make_unique<Communicator>(Communicator::on_paper(rank, ranks, "world")),
+                       make_layout(config, ranks)};
+}
 
 const Communicator& ProcessGroups::replicas(unsigned axes) const {
   const unsigned rest = axes & ~(static_cast<unsigned>(nn::kPp) | nn::kCp);

@@ -82,9 +82,20 @@ void TrainStep::enqueue(const Exec& exec, const StepInputs& inputs) {
   }
   write_extra(slot, inputs);
   block_.upload(exec, slot);
-  run(exec, slot);
+  run_or_launch(exec, slot);
   read_back(exec, slot);
   ++pending_;
+}
+
+/// The first step runs as it is: libraries choose their algorithms there.
+void TrainStep::run_or_launch(const Exec& exec, int slot) {
+  const bool capturable = config_.training.cuda_graph && exec.on_gpu() && reducer_.capturable();
+  if (!capturable || !warm_) {
+    warm_ = true;
+    return run(exec, slot);
+  }
+  if (!graph_.recorded()) graph_.record(exec, [&] { run(exec, slot); });
+  graph_.launch(exec);
 }
 
 void TrainStep::run(const Exec& exec, int slot) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "shoal/base/error.hpp"
 #include "shoal/nn/parameter.hpp"
 
 namespace shoal::parallel {
@@ -35,6 +36,26 @@ TEST(ProcessGroups, TiedEndsMeet) {
       !end ? std::vector{world.rank()} : (last == 0 ? std::vector{0} : std::vector{0, last});
   EXPECT_EQ(members(groups.tied(), world.rank()), expected);
   EXPECT_EQ(groups.pp().rank(), world.rank());
+}
+
+TEST(ProcessGroups, OnPaperAreThoseOfTheRun) {
+  const Communicator world = Communicator::world();
+  const int pp = world.size() % 2 == 0 ? 2 : 1, rest = world.size() / pp;
+  const ParallelConfig config{.tp = rest, .pp = pp, .ep = rest};
+  const ProcessGroups real{world, config};
+  const ProcessGroups paper = ProcessGroups::on_paper(config, world.size(), world.rank());
+  const auto same = [](const Communicator& a, const Communicator& b) {
+    return a.rank() == b.rank() && a.size() == b.size() && b.is_on_paper();
+  };
+  EXPECT_TRUE(same(real.world(), paper.world()));
+  EXPECT_TRUE(same(real.dp(), paper.dp()));
+  EXPECT_TRUE(same(real.tp(), paper.tp()));
+  EXPECT_TRUE(same(real.pp(), paper.pp()));
+  EXPECT_TRUE(same(real.ep(), paper.ep()));
+  EXPECT_TRUE(same(real.edp(), paper.edp()));
+  EXPECT_TRUE(same(real.stage(), paper.stage()));
+  EXPECT_TRUE(same(real.tied(), paper.tied()));
+  EXPECT_THROW(paper.world().barrier(), Error);
 }
 
 }  // namespace

@@ -68,6 +68,9 @@ class Communicator {
   /// All ranks of the job; needs a living Environment. Starts a journal of its own.
   [[nodiscard]] static Communicator world(const CommOptions& options = {});
   [[nodiscard]] static Communicator self(const CommOptions& options = {});
+  /// A place in a group that does not exist, to plan a rank of any layout on a dry Exec: every
+  /// operation is an Error. Needs no MPI.
+  [[nodiscard]] static Communicator on_paper(int rank, int size, std::string name = "paper");
 
   Communicator(Communicator&&) noexcept;
   Communicator& operator=(Communicator&&) noexcept;
@@ -84,6 +87,7 @@ class Communicator {
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return size_; }
   [[nodiscard]] bool is_root() const { return rank_ == 0; }
+  [[nodiscard]] bool is_on_paper() const;
   [[nodiscard]] const std::string& group_name() const { return name_; }
   [[nodiscard]] const std::shared_ptr<Journal>& journal() const { return journal_; }
 

@@ -25,6 +25,9 @@ class GradientReducer {
   /// x = sum of x over the data parallel ranks, f32: totals of a step.
   void sum_totals(const Exec& exec, const TensorView& x) const;
 
+  /// Whether the calls may be captured into a CUDA graph: no host takes part.
+  [[nodiscard]] bool capturable() const;
+
   /// Bytes one rank sends in a step by a ring all-reduce: 2 (n - 1) / n of the payload.
   [[nodiscard]] static std::int64_t wire_bytes(const nn::ParameterLayout& layout,
                                                const Layout& ranks);

@@ -1,4 +1,6 @@
 #pragma once
+#include <memory>
+
 #include "shoal/comm/communicator.hpp"
 #include "shoal/parallel/parallel_config.hpp"
 
@@ -9,6 +11,8 @@ namespace shoal::parallel {
 class ProcessGroups {
  public:
   ProcessGroups(const Communicator& world, const ParallelConfig& config);
+  /// The groups of one rank of a layout on paper, to plan it on a dry Exec.
+  [[nodiscard]] static ProcessGroups on_paper(const ParallelConfig& config, int ranks, int rank);
 
   [[nodiscard]] const Layout& layout() const { return layout_; }
   [[nodiscard]] const Communicator& world() const { return *world_; }
@@ -27,6 +31,9 @@ class ProcessGroups {
   [[nodiscard]] int dp_size() const { return dp_.size(); }
 
  private:
+  ProcessGroups(std::unique_ptr<Communicator> paper_world, Layout layout);
+
+  std::unique_ptr<Communicator> paper_world_;  ///< of a plan; otherwise the world is the caller's
   const Communicator* world_;
   Layout layout_;
   Communicator dp_, tp_, pp_, ep_, edp_, stage_, tied_;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "shoal/data/loader.hpp"
+#include "shoal/device/graph.hpp"
 #include "shoal/parallel/gradient_reducer.hpp"
 #include "shoal/train/batch_block.hpp"
 #include "shoal/train/state.hpp"
@@ -53,6 +54,7 @@ class TrainStep {
   };
   void write_extra(int slot, const StepInputs& inputs) const;
   void run(const Exec& exec, int slot);
+  void run_or_launch(const Exec& exec, int slot);
   void backward(const Exec& exec);
   void reduce(const Exec& exec, int slot);
   void read_back(const Exec& exec, int slot);
@@ -65,6 +67,8 @@ class TrainStep {
   TensorView scalars_;  ///< f32 [4], in the order of Factors
   nn::MicroBatchSaved saved_;
   std::vector<Slot> slots_;
+  Graph graph_;  ///< the whole step, on a GPU that nothing but its own stream takes part in
+  bool warm_ = false;
   int head_ = 0;
   int pending_ = 0;
 };

@@ -28,6 +28,7 @@ struct TrainingConfig {
   // changes only speed or memory
   std::int64_t micro_batch_size = 0;  ///< sequences of a rank in one pass; 0: its whole share
   std::string device = "auto";        ///< auto | cpu | cuda
+  bool cuda_graph = true;             ///< launch a step as one CUDA graph where no host takes part
   std::int64_t threads = 0;           ///< CPU threads a rank; 0: cores / ranks on the node
   double max_hours = 0.0;             ///< stop with a checkpoint after this time; 0: no limit
   std::string run_dir = "run";        ///< folder of checkpoints, metrics and the configuration
