@@ -29,10 +29,9 @@ struct LinkKey {
   const char* key;
   Link LinkSet::*field;
 };
-constexpr std::array kLinks = {LinkKey{"all_reduce", &LinkSet::all_reduce},
-                               LinkKey{"all_gather", &LinkSet::all_gather},
-                               LinkKey{"all_to_all", &LinkSet::all_to_all},
-                               LinkKey{"send_recv", &LinkSet::send_recv}};
+constexpr std::array kLinks = {
+    LinkKey{"all_reduce", &LinkSet::all_reduce}, LinkKey{"all_gather", &LinkSet::all_gather},
+    LinkKey{"all_to_all", &LinkSet::all_to_all}, LinkKey{"send_recv", &LinkSet::send_recv}};
 
 io::Json to_json(const MatmulRate& rate) {
   return {{"flops_per_s", rate.flops_per_s},

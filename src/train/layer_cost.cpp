@@ -109,12 +109,11 @@ void LayerCost::dense_mlp(ChunkWork& work, double width, bool recompute_none,
   const double activate = pass(3.0 * tokens_ * local * elem_, rates_->swiglu_bytes_per_s);
   pipeline::ChunkCost& s = work.seconds;
   tensor_group(s.forward, work.sent, 2);
-  s.forward +=
-      dense(tokens_, 2.0 * local, hidden_) + activate + dense(tokens_, hidden_, local);
+  s.forward += dense(tokens_, 2.0 * local, hidden_) + activate + dense(tokens_, hidden_, local);
 
   tensor_group(s.backward_input, work.sent, 2 + (recompute_full ? 1 : 0));
-  s.backward_input += dense(tokens_, local, hidden_) + activate * 5.0 / 3.0 +
-                      dense(tokens_, hidden_, 2.0 * local);
+  s.backward_input +=
+      dense(tokens_, local, hidden_) + activate * 5.0 / 3.0 + dense(tokens_, hidden_, 2.0 * local);
   if (recompute_full) s.backward_input += dense(tokens_, 2.0 * local, hidden_) + activate;
 
   tensor_group(s.backward_weight, work.sent, 2);
@@ -184,8 +183,8 @@ ChunkWork LayerCost::embedding() const {
   tensor_group(work.seconds.forward, work.sent, 1);
   work.seconds.forward += pass(2.0 * tokens_ * hidden_ * elem_, rates_->permute_bytes_per_s);
   tensor_group(work.seconds.backward_weight, work.sent, 1);
-  work.seconds.backward_weight += pass(
-      tokens_ * hidden_ * elem_ + vocabulary * hidden_ * kFloat, rates_->permute_bytes_per_s);
+  work.seconds.backward_weight +=
+      pass(tokens_ * hidden_ * elem_ + vocabulary * hidden_ * kFloat, rates_->permute_bytes_per_s);
   return work;
 }
 

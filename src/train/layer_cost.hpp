@@ -37,7 +37,7 @@ class LayerCost {
   double tokens_;  ///< of a micro-batch
   double part_;    ///< of them on one tensor parallel rank
   double hidden_;
-  double rows_ = 0.0;           ///< that this rank's experts take, even routing
+  double rows_ = 0.0;  ///< that this rank's experts take, even routing
   double local_experts_ = 1.0;
 };
 

@@ -23,9 +23,8 @@ double NetworkCost::ring(GroupShape group, double sent_bytes, Link LinkSet::*kin
   const Link& inside = calibration_->intra_node.*kind;
   if (members == group.size) return steps * inside.latency_s + sent_bytes / inside.bytes_per_s;
   const Link& between = calibration_->inter_node.*kind;
-  const double speed =
-      members > 1 ? std::min(inside.bytes_per_s, members * between.bytes_per_s)
-                  : between.bytes_per_s;
+  const double speed = members > 1 ? std::min(inside.bytes_per_s, members * between.bytes_per_s)
+                                   : between.bytes_per_s;
   const int crossings = steps / members;
   return crossings * between.latency_s + (steps - crossings) * inside.latency_s +
          sent_bytes / speed;

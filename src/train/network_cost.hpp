@@ -11,7 +11,7 @@ struct GroupShape {
 
 /// Bytes that one rank sends in ring algorithms; `whole` is the size of the gathered (or not yet
 /// scattered) tensor.
-[[nodiscard]] double ring_gather_bytes(int size, double whole);     ///< also of a reduce-scatter
+[[nodiscard]] double ring_gather_bytes(int size, double whole);  ///< also of a reduce-scatter
 [[nodiscard]] double ring_all_reduce_bytes(int size, double whole);
 
 /// Seconds of collectives on nodes of `per_node` ranks each. Where a group spans nodes, its members

@@ -38,8 +38,8 @@ struct HeldParameters {
 /// What the model predicts for a step of one layout.
 struct StepCost {
   double seconds = 0.0;
-  double pipeline_s = 0.0;   ///< all micro-batches, idle time included
-  double reduce_s = 0.0;     ///< gradient reduction and weight gathering that nothing hides
+  double pipeline_s = 0.0;  ///< all micro-batches, idle time included
+  double reduce_s = 0.0;    ///< gradient reduction and weight gathering that nothing hides
   double optimizer_s = 0.0;
   double bubble_share = 0.0;  ///< idle share of pipeline_s, 0 <= share < 1
   double tokens_per_s = 0.0;  ///< of all ranks
