@@ -23,7 +23,7 @@ struct AxisTraffic {
 
 /// One micro-batch in one model chunk, on one rank.
 struct ChunkWork {
-  pipeline::ChunkCost seconds;
+  pipeline::ChunkCost seconds{.forward = 0.0, .backward_input = 0.0, .backward_weight = 0.0};
   AxisTraffic sent;
 };
 
