@@ -2,18 +2,10 @@
 
 #include <array>
 
-#include "shoal/ops/permute.hpp"
+#include "shoal/nn/token_part.hpp"
 #include "shoal/ops/router.hpp"
 
 namespace shoal::nn {
-namespace {
-
-TensorView rows_view(const Store& store, const Batch& batch, std::int64_t hidden, DType elem) {
-  return allocate(store, {batch.token_T.dim(0), hidden}, elem);
-}
-
-}  // namespace
-
 MicroBatchSaved Model::make_saved() const {
   MicroBatchSaved saved;
   saved.layers.resize(blocks_.size());
@@ -25,22 +17,28 @@ void Model::begin_step(const Exec& exec) const {
   zero(exec, state_->totals);
 }
 
+TensorView Model::hidden_states(const Store& store, const Batch& batch) const {
+  return allocate(store, {token_part(batch, *tensor_).count, config_.hidden_size}, elem_);
+}
+
 void Model::expect_batch(const Batch& batch) const {
   expect(batch.sequence >= 1 && batch.token_T.dim(0) % batch.sequence == 0,
          "a micro-batch holds whole sequences");
   expect(batch.sequence <= config_.max_position_embeddings,
          "a sequence is longer than max_position_embeddings");
+  expect(batch.token_T.dim(0) % tensor_->size() == 0,
+         "the tokens of a micro-batch divide over the tensor parallel ranks");
 }
 
 void Model::forward(const Exec& exec, const Pass& pass, MicroBatchSaved& saved, Store slot) const {
   expect_batch(pass.batch);
   if (range_.embedding) {
-    saved.input_TD = rows_view(slot, pass.batch, config_.hidden_size, elem_);
+    saved.input_TD = hidden_states(slot, pass.batch);
     embedding_.forward(exec, pass, saved.input_TD);
   }
   TensorView x_TD = saved.input_TD;
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    const TensorView y_TD = rows_view(slot, pass.batch, config_.hidden_size, elem_);
+    const TensorView y_TD = hidden_states(slot, pass.batch);
     saved.layers[i] = blocks_[i].reserve(slot, pass.batch);
     saved.layers[i].x_TD = x_TD;
     blocks_[i].forward(exec, pass, y_TD, saved.layers[i]);
@@ -69,15 +67,14 @@ void Model::backward_input(const Exec& exec, const Pass& pass, const StageGradie
                            MicroBatchSaved& saved, Store slot, ops::Accumulate accumulate) const {
   ConstTensorView dy_TD = gradients.dy_TD;
   if (range_.head) {
-    const TensorView dx_TD = rows_view(slot, pass.batch, config_.hidden_size, elem_);
+    const TensorView dx_TD = hidden_states(slot, pass.batch);
     head_backward(exec, pass, dx_TD, saved.output_TD, accumulate);
     dy_TD = dx_TD;
     saved.dembedding_TD = dx_TD;
   }
   for (std::size_t i = blocks_.size(); i-- > 0;) {
     const bool border = i == 0 && !range_.embedding;
-    const TensorView dx_TD =
-        border ? gradients.dx_TD : rows_view(slot, pass.batch, config_.hidden_size, elem_);
+    const TensorView dx_TD = border ? gradients.dx_TD : hidden_states(slot, pass.batch);
     blocks_[i].backward_input(exec, pass, {.dx_TD = dx_TD, .dy_TD = dy_TD}, saved.layers[i],
                               saved.deltas[i], slot);
     dy_TD = dx_TD;
@@ -103,8 +100,8 @@ void Model::embedding_backward(const Exec& exec, const Pass& pass, const ConstTe
 void Model::backward(const Exec& exec, const Pass& pass, const StageGradients& gradients,
                      MicroBatchSaved& saved, ops::Accumulate accumulate) const {
   const ScratchScope scope{exec};
-  const std::array buffers = {rows_view(exec.scratch(), pass.batch, config_.hidden_size, elem_),
-                              rows_view(exec.scratch(), pass.batch, config_.hidden_size, elem_)};
+  const std::array buffers = {hidden_states(exec.scratch(), pass.batch),
+                              hidden_states(exec.scratch(), pass.batch)};
   std::size_t turn = 0;
   const auto next = [&] { return buffers[turn++ % 2]; };
   ConstTensorView dy_TD = gradients.dy_TD;

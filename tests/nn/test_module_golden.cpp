@@ -111,11 +111,12 @@ TEST_P(ModuleGolden, Mlp) {
 TEST_P(ModuleGolden, MoeWithSharedExpertBiasAndBalanceGradient) {
   const ModelState& state = m_->harness.model.state();
   const LayerHandles& h = layer(1);
-  const Moe moe{{.router = Router{model(), weight(h.router), state.router_bias[1]},
-                 .experts = Experts{weight(h.experts_gate_up), weight(h.experts_down)},
-                 .shared = Mlp{weight(h.mlp_gate_up), weight(h.mlp_down), &m_->harness.group},
-                 .dispatcher = &m_->harness.dispatcher,
-                 .ledger = state.ledger[0]}};
+  const Moe moe{
+      {.router = Router{model(), weight(h.router), state.router_bias[1], &m_->harness.group},
+       .experts = Experts{weight(h.experts_gate_up), weight(h.experts_down)},
+       .shared = Mlp{weight(h.mlp_gate_up), weight(h.mlp_down), &m_->harness.group},
+       .dispatcher = &m_->harness.dispatcher,
+       .ledger = state.ledger[0]}};
   const Tensor x = input("moe/x"), dy = input("moe/dy");
   for (const Recompute recompute : {Recompute::none, Recompute::selective}) {
     const MoeSaved saved = moe.reserve(exec_->scratch(), batch_->view(), rows()[0], recompute);
@@ -130,7 +131,8 @@ TEST_P(ModuleGolden, MoeWithSharedExpertBiasAndBalanceGradient) {
 }
 
 TEST_P(ModuleGolden, Embedding) {
-  const Embedding embedding{weight(m_->harness.layout.stages[0].embedding), 0.0};
+  const Embedding embedding{weight(m_->harness.layout.stages[0].embedding), 0.0,
+                            &m_->harness.group};
   embedding.forward(*exec_, pass(), y_);
   embedding.backward_weight(*exec_, pass(), input("embedding/dy"), ops::Accumulate::overwrite);
   expect_near(y_, "embedding/y");
@@ -138,7 +140,7 @@ TEST_P(ModuleGolden, Embedding) {
 }
 
 TEST_P(ModuleGolden, HeadInChunks) {
-  const LmHead head{weight(m_->harness.layout.stages[0].lm_head), 20};
+  const LmHead head{weight(m_->harness.layout.stages[0].lm_head), 20, &m_->harness.group};
   const Tensor x = input("head/x");
   const Tensor loss = from_values(*exec_, {1}, DType::f32, {0.0F});
   const Tensor one = from_values(*exec_, {1}, DType::f32, {1.0F});

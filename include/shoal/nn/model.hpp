@@ -9,10 +9,10 @@
 #include "shoal/nn/model_state.hpp"
 #include "shoal/nn/norm.hpp"
 #include "shoal/nn/pass.hpp"
+#include "shoal/nn/shard_group.hpp"
 
 namespace shoal::nn {
 
-class ShardGroup;
 class TokenDispatcher;
 
 /// Groups that the modules meet in; they outlive the model.
@@ -50,7 +50,8 @@ struct StageGradients {
 struct StageEvaluate {
   ConstTensorView x_TD;  ///< elem: input; absent with an embedding
   TensorView y_TD;       ///< out elem: output; absent with a head
-  TensorView loss_sum;   ///< f32 [1], in/out: the summed loss of unmasked targets is added
+  /// f32 [1], in/out: the summed loss of the unmasked targets of this rank's tokens is added.
+  TensorView loss_sum;
 };
 
 struct ModelLogits {
@@ -96,7 +97,8 @@ class Model {
 
   /// Forward without dropout and without gradients; all memory is scratch.
   void evaluate(const Exec& exec, const Batch& batch, const StageEvaluate& args) const;
-  /// Next-token logits of some tokens of a batch; needs embedding and head on this stage.
+  /// Next-token logits of some tokens of a batch; needs embedding and head on this stage and a
+  /// tensor parallel group of one.
   void logits(const Exec& exec, const Batch& batch, const ModelLogits& args) const;
 
   /// Balance without auxiliary loss for the layers of this chunk: once a step, after state().totals
@@ -110,6 +112,7 @@ class Model {
   /// Logits from the last block's output; rows_N chooses its rows.
   void next_logits(const Exec& exec, const ModelLogits& args, const ConstTensorView& x_TD) const;
   [[nodiscard]] DType elem_dtype() const { return elem_; }
+  [[nodiscard]] int tensor_ranks() const { return tensor_->size(); }
 
  private:
   /// Gradient of the last block's output: loss, head and final norm.
@@ -118,6 +121,8 @@ class Model {
   void embedding_backward(const Exec& exec, const Pass& pass, const ConstTensorView& dx_TD,
                           ops::Accumulate accumulate) const;
   void expect_batch(const Batch& batch) const;
+  /// Memory for the hidden states of this rank's tokens.
+  [[nodiscard]] TensorView hidden_states(const Store& store, const Batch& batch) const;
   /// Output of the last block without gradients; in y_TD where given, otherwise in scratch.
   [[nodiscard]] TensorView run_blocks(const Exec& exec, const Pass& pass,
                                       const ConstTensorView& x_TD, const TensorView& y_TD) const;
