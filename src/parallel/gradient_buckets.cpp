@@ -82,6 +82,10 @@ std::int64_t tied_bytes(const ShardPlan& plan) {
 
 }  // namespace
 
+ReduceOptions reduce_options(const ParallelConfig& config) {
+  return {.wire = config.grad_reduce == "bf16" ? DType::bf16 : DType::f32};
+}
+
 std::vector<Bucket> make_buckets(const ShardPlan& plan, std::int64_t max_elements) {
   Packer packer{plan, max_elements};
   for (auto shard = plan.shards().rbegin(); shard != plan.shards().rend(); ++shard) {

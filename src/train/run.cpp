@@ -64,7 +64,7 @@ ExitCode run(const RunConfig& config, const Communicator& world) {
     select_cuda_device(place.index % cuda_device_count());
   }
   TrainerParts parts = make_parts(config, groups);
-  const PlanReport report = plan(parts.config, world.size());
+  const PlanReport report = plan(parts.config, world.size(), world.rank());
   parts.memory = report.memory;
   parts.flops_per_token = report.flops_per_token;
   check_device_memory(parts.device, parts.memory);

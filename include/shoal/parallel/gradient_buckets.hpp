@@ -24,6 +24,8 @@ struct ReduceOptions {
   bool eager = false;
 };
 
+[[nodiscard]] ReduceOptions reduce_options(const ParallelConfig& config);
+
 /// What one collective moves: parts of several parameters with the same group and flat buffer,
 /// packed as [blocks][block], block r for the r-th rank of the group. Without ZeRO one block holds
 /// everything and is all-reduced.
