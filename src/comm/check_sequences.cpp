@@ -17,11 +17,13 @@ namespace {
 
 [[nodiscard]] std::string text_of(const RecordedCall& call) {
   static constexpr const char* kReduce[] = {"sum", "max", "min"};
+  static constexpr const char* kType[] = {"f32", "f64", "i32", "i64", "u8",
+                                          "u32", "u64", "f16", "bf16"};
   std::string text{name(call.op)};
   if (call.op == Operation::all_to_all_v) return text + " in rows of " + std::to_string(call.bytes);
   text += " of " + std::to_string(call.bytes) + " bytes";
   if (call.op == Operation::all_reduce || call.op == Operation::reduce_scatter) {
-    text += ", type " + std::to_string(static_cast<int>(call.type)) + ", " +
+    text += ", " + std::string{kType[static_cast<std::size_t>(call.type)]} + ", " +
             kReduce[static_cast<std::size_t>(call.reduce)];
   }
   if (call.op == Operation::broadcast) text += ", root " + std::to_string(call.peer);
@@ -93,8 +95,10 @@ class Player {
     }
     return nullptr;
   }
+  /// Whether the stream has come to a collective of this group.
   [[nodiscard]] bool at_group(const Stream& stream, const RecordedGroup& wanted) const {
     if (stream.next == stream.calls.size()) return false;
+    if (!involves_all_ranks(call(stream, stream.next).op)) return false;
     const RecordedGroup& here = group(stream, call(stream, stream.next));
     return here.name == wanted.name && here.members == wanted.members;
   }
@@ -114,10 +118,11 @@ class Player {
       if (other == nullptr || !at_group(*other, members)) return false;
       all.push_back(other);
     }
+    const Stream& first = *all.front();
     for (const Stream* other : all) {
       const RecordedCall& theirs = call(*other, other->next);
-      if (same_collective(mine, theirs)) continue;
-      return differ(stream, *other, theirs);
+      if (same_collective(call(first, first.next), theirs)) continue;
+      return differ(first, *other, theirs);
     }
     if (mine.op == Operation::all_to_all_v && !rows_match(all)) return false;
     ++numbers_[text_of(members)];

@@ -3,6 +3,16 @@
 #include <utility>
 
 namespace shoal::comm {
+namespace {
+
+/// Of one row of the leading dimension.
+[[nodiscard]] std::int64_t row_bytes(const ConstTensorView& view) {
+  std::int64_t bytes = size_of(view.dtype());
+  for (int i = 1; i < view.shape().rank(); ++i) bytes *= view.dim(i);
+  return bytes;
+}
+
+}  // namespace
 
 NcclCollectives::NcclCollectives(Group group, std::unique_ptr<NcclComm> comm,
                                  std::shared_ptr<NcclSession> session)
@@ -55,6 +65,36 @@ void NcclCollectives::run_broadcast(const Exec& exec, const TensorView& data, in
         {.op = Operation::broadcast, .count = data.bytes(), .type = ElementType::u8, .peer = root},
         {data.bytes_begin(), data.bytes_begin()}, stream);
   });
+}
+
+void NcclCollectives::run_all_to_all_rows(const Exec& exec, const AllToAllRows& a) {
+  const std::int64_t own = a.send_rows[static_cast<std::size_t>(rank())];
+  const std::int64_t bytes = (a.send.dim(0) - own) * row_bytes(a.send);
+  operation(exec, Operation::all_to_all_v, bytes, [&](CUstream_st* stream) {
+    if (!a.overlap) return issue_blocks(a, stream);
+    issue_blocks(a, comm_->fork(stream));
+    a.overlap();
+    comm_->join(stream);
+  });
+}
+
+void NcclCollectives::issue_blocks(const AllToAllRows& a, CUstream_st* stream) {
+  const std::int64_t row = row_bytes(a.send);
+  const std::byte* from = a.send.bytes_begin();
+  std::byte* into = a.recv.bytes_begin();
+  comm_->group_start();
+  for (int r = 0; r < size(); ++r) {
+    const std::int64_t sent = a.send_rows[static_cast<std::size_t>(r)] * row;
+    const std::int64_t received = a.recv_rows[static_cast<std::size_t>(r)] * row;
+    const NcclCall call{.op = Operation::send, .count = sent, .type = ElementType::u8, .peer = r};
+    if (sent > 0) comm_->issue(call, {from, nullptr}, stream);
+    const NcclCall answer{
+        .op = Operation::recv, .count = received, .type = ElementType::u8, .peer = r};
+    if (received > 0) comm_->issue(answer, {nullptr, into}, stream);
+    from += sent;
+    into += received;
+  }
+  comm_->group_end();
 }
 
 void NcclCollectives::send(const Exec& exec, const ConstTensorView& data, int to) {

@@ -44,6 +44,9 @@ class NcclCollectives final : public TensorCollectives {
   void run_reduce_scatter(const Exec& exec, const ReduceScatter& args) override;
   void run_all_gather(const Exec& exec, const AllGather& args) override;
   void run_broadcast(const Exec& exec, const TensorView& data, int root) override;
+  /// One group of messages, the own block too. With overlapping work it runs on a stream beside.
+  void run_all_to_all_rows(const Exec& exec, const AllToAllRows& args) override;
+  void issue_blocks(const AllToAllRows& args, CUstream_st* stream);
 
   /// Enters the operation into the journal and runs `body`, which issues it.
   template <class Body>

@@ -43,6 +43,10 @@ class NcclComm {
   /// Calls between the two are one operation, whose parts run together.
   virtual void group_start() = 0;
   virtual void group_end() = 0;
+  /// A stream beside `stream` that starts where that one is, for work that overlaps with it; what
+  /// `stream` is given after join() comes after both.
+  [[nodiscard]] virtual CUstream_st* fork(CUstream_st* stream) = 0;
+  virtual void join(CUstream_st* stream) = 0;
   /// What went wrong on the device or the network since the calls returned.
   [[nodiscard]] virtual std::optional<std::string> async_error() = 0;
   virtual void abort() noexcept = 0;

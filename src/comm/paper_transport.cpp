@@ -17,7 +17,10 @@ class PaperTransport final : public Transport {
   void all_gather(std::span<const std::byte>, std::byte*) override { nobody(); }
   void all_gather_v(std::span<const std::byte>, std::byte*, Blocks) override { nobody(); }
   void gather_v(std::span<const std::byte>, std::byte*, Blocks, int) override { nobody(); }
-  void all_to_all_v(const std::byte*, Blocks, std::byte*, Blocks) override { nobody(); }
+  void all_to_all_v(const std::byte*, Blocks, std::byte*, Blocks,
+                    const std::function<void()>&) override {
+    nobody();
+  }
   void send(std::span<const std::byte>, int) override { nobody(); }
   void recv(std::span<std::byte>, int) override { nobody(); }
   void send_recv(std::span<const std::byte>, int, std::span<std::byte>, int) override { nobody(); }

@@ -40,9 +40,6 @@ const GroupProgress* RankProgress::find(std::uint64_t id) const {
 }
 
 void RankProgress::copy_from(const RankProgress& other) {
-  copy_value(rank, other.rank);
-  copy_value(pid, other.pid);
-  copy_value(alive_s, other.alive_s);
   copy_value(current.group, other.current.group);
   copy_value(current.op, other.current.op);
   copy_value(current.number, other.current.number);

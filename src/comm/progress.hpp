@@ -44,6 +44,7 @@ struct RankProgress {
   /// Index of the group, added when it is new; -1 when there is no room.
   int open_group(std::uint64_t id, std::string_view name);
   [[nodiscard]] const GroupProgress* find(std::uint64_t id) const;
+  /// Groups and operations; not who this is.
   void copy_from(const RankProgress& other);
 };
 

@@ -43,6 +43,16 @@ class RecordingCollectives final : public TensorCollectives {
     log_->add({.group = group_, .op = Operation::broadcast, .bytes = data.bytes(), .peer = root});
     inner_->broadcast(exec, data, root);
   }
+  void run_all_to_all_rows(const Exec& exec, const AllToAllRows& a) override {
+    std::int64_t row = shoal::size_of(a.send.dtype());
+    for (int i = 1; i < a.send.shape().rank(); ++i) row *= a.send.dim(i);
+    log_->add({.group = group_,
+               .op = Operation::all_to_all_v,
+               .bytes = row,
+               .send_rows = {a.send_rows.begin(), a.send_rows.end()},
+               .recv_rows = {a.recv_rows.begin(), a.recv_rows.end()}});
+    inner_->all_to_all_rows(exec, a);
+  }
 
   std::unique_ptr<TensorCollectives> inner_;
   std::shared_ptr<CallLog> log_;

@@ -16,10 +16,6 @@
 namespace shoal::train {
 namespace {
 
-/// A rank that waits this long in one collective is taken for lost. Others may write a checkpoint
-/// meanwhile, hence the generous time.
-constexpr double kHangSeconds = 3600.0;
-
 /// Threads of this rank: as asked for, else by OMP_NUM_THREADS, else its share of the cores.
 std::int64_t set_threads(std::int64_t wanted, const HostPlace& place) {
   if (wanted == 0 && std::getenv("OMP_NUM_THREADS") == nullptr) wanted = place.threads;
@@ -60,7 +56,7 @@ TrainerParts make_parts(const RunConfig& config, const parallel::ProcessGroups& 
 ExitCode run(const RunConfig& config, const Communicator& world) {
   const Stopwatch clock;
   const StopCondition stop{{.max_hours = config.training.max_hours}};
-  const comm::Watchdog watchdog{world.journal(), {.timeout_s = kHangSeconds}};
+  const comm::Watchdog watchdog{world, {.timeout_s = config.parallel.timeout_s}};
   const HostPlace place = find_place(world);
   const std::int64_t threads = set_threads(config.training.threads, place);
   const parallel::ProcessGroups groups{world, config.parallel};
@@ -68,7 +64,7 @@ ExitCode run(const RunConfig& config, const Communicator& world) {
     select_cuda_device(place.index % cuda_device_count());
   }
   TrainerParts parts = make_parts(config, groups);
-  const PlanReport report = plan(parts.config, world.size());
+  const PlanReport report = plan(parts.config, world.size(), world.rank());
   parts.memory = report.memory;
   parts.flops_per_token = report.flops_per_token;
   check_device_memory(parts.device, parts.memory);

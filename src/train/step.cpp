@@ -33,7 +33,11 @@ TrainStep::TrainStep(const Exec& exec, const RunConfig& config, const BatchShape
     : config_{config},
       shape_{shape},
       state_{&state},
-      reducer_{state.layout().parameters, groups, exec.device()},
+      reducer_{exec,
+               {.store = &state.store(),
+                .plan = &state.optimizer().plan(),
+                .groups = &groups,
+                .options = parallel::reduce_options(config.parallel)}},
       block_{exec,
              {.micro_batches = shape.micro_batches,
               .sequences = shape.micro_batch,
@@ -101,9 +105,11 @@ void TrainStep::run(const Exec& exec, int slot) {
              .factor = ConstTensorView{block_.device_extra() + kInputBytes, {kFactors}, DType::f32},
              .state = optimizer.state()});
   state_->model().begin_step(exec);
+  reducer_.begin_step();
   backward(exec);
   reduce(exec, slot);
-  optimizer.step(exec);
+  optimizer.step(exec, {.world = reducer_.world(), .overflow = {}});
+  reducer_.gather_weights(exec);
   state_->model().update_router_bias(exec, optimizer.skip_flag());
 }
 
@@ -124,7 +130,7 @@ void TrainStep::backward(const Exec& exec) {
 void TrainStep::reduce(const Exec& exec, int slot) {
   const Stopwatch clock;
   reducer_.sum_totals(exec, state_->model().state().totals);
-  reducer_.reduce(exec, state_->store().gradients());
+  reducer_.finish(exec);
   if (!exec.is_dry()) slots_[static_cast<std::size_t>(slot)].seconds_reduce = clock.seconds();
 }
 

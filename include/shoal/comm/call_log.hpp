@@ -15,7 +15,7 @@ namespace shoal::comm {
 struct RecordedCall {
   int group = 0;  ///< index into RankCalls::groups
   Operation op = Operation::barrier;
-  std::int64_t bytes = 0;
+  std::int64_t bytes = 0;  ///< as in the journal; of one row for all_to_all_v
   ElementType type = ElementType::u8;
   ReduceOp reduce = ReduceOp::sum;
   int peer = -1;  ///< root of a broadcast, target or source of a message; rank in the group

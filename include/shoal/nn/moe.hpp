@@ -55,6 +55,7 @@ class Moe {
                        const MoeDelta& delta, ops::Accumulate accumulate) const;
 
  private:
+  void forward_shared(const Exec& exec, const Forward& args, const MlpSaved& saved) const;
   void route(const Exec& exec, const Pass& pass, const ConstTensorView& x_TD,
              const MoeSaved& saved) const;
   [[nodiscard]] std::int64_t max_rows(std::int64_t tokens) const;

@@ -5,6 +5,7 @@
 #include "shoal/nn/shard_group.hpp"
 #include "shoal/nn/token_dispatcher.hpp"
 #include "shoal/optim/optimizer.hpp"
+#include "shoal/parallel/process_groups.hpp"
 #include "shoal/train/train_config.hpp"
 
 namespace shoal::train {
@@ -13,8 +14,8 @@ namespace shoal::train {
 /// biases. Memory is the arena's, so a TrainState on a dry Exec measures it.
 class TrainState {
  public:
-  /// model.vocab_size must be known.
-  TrainState(const Exec& exec, const RunConfig& config);
+  /// model.vocab_size must be known. Of one rank; on a dry Exec the groups may be on paper.
+  TrainState(const Exec& exec, const RunConfig& config, const parallel::ProcessGroups& groups);
   TrainState(const TrainState&) = delete;
   TrainState& operator=(const TrainState&) = delete;
 

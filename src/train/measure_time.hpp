@@ -1,0 +1,25 @@
+#pragma once
+#include <functional>
+#include <vector>
+
+#include "shoal/comm/communicator.hpp"
+#include "shoal/device/exec.hpp"
+
+namespace shoal::train {
+
+/// Seconds of one call of `work`, the median of several rounds; in each round all ranks start
+/// together and the slowest counts. Collective over `world`; waits for the device.
+[[nodiscard]] double time_of(const Exec& exec, const Communicator& world,
+                             const std::function<void()>& work);
+
+/// seconds = first_s * first + second_s * second.
+struct Sample {
+  double first = 0.0, second = 0.0, seconds = 0.0;
+};
+struct Fit {
+  double first_s = 0.0, second_s = 0.0;
+};
+/// Least squares of the relative error; neither factor is negative.
+[[nodiscard]] Fit fit_times(const std::vector<Sample>& samples);
+
+}  // namespace shoal::train
