@@ -17,6 +17,29 @@ constexpr std::array<std::pair<ScheduleKind, std::string_view>, 5> kNames = {
      {ScheduleKind::zb_h1, "zb-h1"},
      {ScheduleKind::zbv, "zbv"}}};
 
+/// Takes the lowest free slot at each action that `takes`, and frees it after each that `frees`.
+template <class Takes, class Frees>
+SlotPlan assign(std::span<const Action> actions, const ScheduleShape& shape, Takes takes,
+                Frees frees) {
+  const auto pairs = static_cast<std::size_t>(shape.chunks * shape.micro_batches);
+  SlotPlan plan{.slots = std::vector<int>(pairs, -1), .micro_batches = shape.micro_batches};
+  std::vector<bool> taken;
+  for (const Action& a : actions) {
+    int& slot = plan.slots[static_cast<std::size_t>(a.chunk * shape.micro_batches + a.micro_batch)];
+    if (takes(a.verb)) {
+      const auto free = std::find(taken.begin(), taken.end(), false);
+      slot = static_cast<int>(free - taken.begin());
+      if (free == taken.end()) taken.push_back(false);
+      taken[static_cast<std::size_t>(slot)] = true;
+    } else if (frees(a.verb)) {
+      expect(slot >= 0, "a slot is freed before it is taken");
+      taken[static_cast<std::size_t>(slot)] = false;
+    }
+  }
+  plan.count = static_cast<int>(taken.size());
+  return plan;
+}
+
 bool in_a_v(const ScheduleShape& shape) {
   return shape.kind == ScheduleKind::zbv && shape.chunks == 2;
 }
@@ -87,23 +110,15 @@ ChunkPlace place_of(const ScheduleShape& shape, int model_chunk) {
 }
 
 SlotPlan assign_slots(std::span<const Action> actions, const ScheduleShape& shape) {
-  const auto pairs = static_cast<std::size_t>(shape.chunks * shape.micro_batches);
-  SlotPlan plan{.slots = std::vector<int>(pairs, -1), .micro_batches = shape.micro_batches};
-  std::vector<bool> taken;
-  for (const Action& a : actions) {
-    int& slot = plan.slots[static_cast<std::size_t>(a.chunk * shape.micro_batches + a.micro_batch)];
-    if (a.verb == Verb::forward) {
-      const auto free = std::find(taken.begin(), taken.end(), false);
-      slot = static_cast<int>(free - taken.begin());
-      if (free == taken.end()) taken.push_back(false);
-      taken[static_cast<std::size_t>(slot)] = true;
-    } else if (a.verb != Verb::backward_input) {
-      expect(slot >= 0, "assign_slots: a backward comes before its forward");
-      taken[static_cast<std::size_t>(slot)] = false;
-    }
-  }
-  plan.count = static_cast<int>(taken.size());
-  return plan;
+  return assign(
+      actions, shape, [](Verb verb) { return verb == Verb::forward; },
+      [](Verb verb) { return verb == Verb::backward || verb == Verb::backward_weight; });
+}
+
+SlotPlan assign_delta_slots(std::span<const Action> actions, const ScheduleShape& shape) {
+  return assign(
+      actions, shape, [](Verb verb) { return verb == Verb::backward_input; },
+      [](Verb verb) { return verb == Verb::backward_weight; });
 }
 
 }  // namespace shoal::pipeline

@@ -21,13 +21,9 @@ std::vector<T> copy_of(const HostBuffer& buffer) {
   return n == 0 ? std::vector<T>{} : std::vector<T>(buffer.as<T>(), buffer.as<T>() + n);
 }
 
-/// Router biases of the layers that have one, in order.
-std::vector<TensorView> biases(const nn::ModelState& state) {
-  std::vector<TensorView> out;
-  for (const TensorView& bias : state.router_bias) {
-    if (!bias.absent()) out.push_back(bias);
-  }
-  return out;
+/// Of the balance biases of all layers.
+std::int64_t bias_bytes(const nn::ModelState& state) {
+  return state.bias_block.absent() ? 0 : state.bias_block.bytes();
 }
 
 }  // namespace
@@ -37,7 +33,11 @@ TrainStep::TrainStep(const Exec& exec, const RunConfig& config, const BatchShape
     : config_{config},
       shape_{shape},
       state_{&state},
-      reducer_{state.layout().parameters, groups, exec.device()},
+      reducer_{exec,
+               {.store = &state.store(),
+                .plan = &state.optimizer().plan(),
+                .groups = &groups,
+                .options = parallel::reduce_options(config.parallel)}},
       block_{exec,
              {.micro_batches = shape.micro_batches,
               .sequences = shape.micro_batch,
@@ -46,11 +46,10 @@ TrainStep::TrainStep(const Exec& exec, const RunConfig& config, const BatchShape
       scalars_{persistent(exec, {kFactors}, DType::f32, MemoryKind::state)},
       saved_{state.model().make_saved()} {
   if (exec.is_dry()) return;
-  std::int64_t bias_bytes = 0;
-  for (const TensorView& bias : biases(state.model().state())) bias_bytes += bias.bytes();
+  const nn::ModelState& model = state.model().state();
   for (int i = 0; i < BatchBlock::kSlots; ++i) {
-    slots_.push_back({.totals = HostBuffer{exec.device(), state.model().state().totals.bytes()},
-                      .bias = HostBuffer{exec.device(), bias_bytes},
+    slots_.push_back({.totals = HostBuffer{exec.device(), model.totals.bytes()},
+                      .bias = HostBuffer{exec.device(), bias_bytes(model)},
                       .state = HostBuffer{exec.device(), kStateBytes},
                       .done = Event{exec.device()}});
   }
@@ -106,9 +105,11 @@ void TrainStep::run(const Exec& exec, int slot) {
              .factor = ConstTensorView{block_.device_extra() + kInputBytes, {kFactors}, DType::f32},
              .state = optimizer.state()});
   state_->model().begin_step(exec);
+  reducer_.begin_step();
   backward(exec);
   reduce(exec, slot);
-  optimizer.step(exec);
+  optimizer.step(exec, {.world = reducer_.world(), .overflow = {}});
+  reducer_.gather_weights(exec);
   state_->model().update_router_bias(exec, optimizer.skip_flag());
 }
 
@@ -129,7 +130,7 @@ void TrainStep::backward(const Exec& exec) {
 void TrainStep::reduce(const Exec& exec, int slot) {
   const Stopwatch clock;
   reducer_.sum_totals(exec, state_->model().state().totals);
-  reducer_.reduce(exec, state_->store().gradients());
+  reducer_.finish(exec);
   if (!exec.is_dry()) slots_[static_cast<std::size_t>(slot)].seconds_reduce = clock.seconds();
 }
 
@@ -137,10 +138,8 @@ void TrainStep::read_back(const Exec& exec, int slot) {
   Slot& s = slots_[static_cast<std::size_t>(slot)];
   const nn::ModelState& model = state_->model().state();
   download(exec, s.totals.data(), model.totals.bytes_begin(), model.totals.bytes());
-  std::int64_t at = 0;
-  for (const TensorView& bias : biases(model)) {
-    download(exec, s.bias.data() + at, bias.bytes_begin(), bias.bytes());
-    at += bias.bytes();
+  if (bias_bytes(model) > 0) {
+    download(exec, s.bias.data(), model.bias_block.bytes_begin(), bias_bytes(model));
   }
   download(exec, s.state.data(), state_->optimizer().state().bytes_begin(), kStateBytes);
   s.done.record(exec);

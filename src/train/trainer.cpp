@@ -31,7 +31,7 @@ bool due(std::int64_t interval, std::int64_t step) {
 Trainer::Trainer(const TrainerParts& parts)
     : parts_{parts},
       exec_{parts.device, parts.memory},
-      state_{exec_, parts_.config},
+      state_{exec_, parts_.config, *parts_.groups},
       step_{exec_, parts_.config, parts_.shape, state_, *parts_.groups},
       evaluator_{exec_,
                  {.micro_batch = parts_.shape.micro_batch,
@@ -57,7 +57,7 @@ std::string Trainer::start() {
     state_.initialise(exec_, static_cast<std::uint64_t>(config.training.seed));
     if (!config.checkpoint.init_from.empty()) {
       const auto weights = find_checkpoint(config.checkpoint.init_from);
-      load_initial_weights(exec_, weights, state_);
+      load_initial_weights(exec_, weights, config, state_);
       text = "weights of " + weights.string();
     }
   }
@@ -201,14 +201,14 @@ void Trainer::checkpoint() {
   exec_.synchronize();
   (void)on_root(world(), [this]() -> std::string {
     metrics_->sync();
-    save_checkpoint(exec_, {.config = &parts_.config,
-                            .state = &state_,
-                            .progress = &progress_,
-                            .layout = parts_.groups->layout().dense.describe(),
-                            .tokenizer_hash = tokenizer_hash_,
-                            .tokenizer_json = tokenizer_json_});
     return "";
   });
+  save_checkpoint(exec_, {.config = &parts_.config,
+                          .state = &state_,
+                          .progress = &progress_,
+                          .groups = parts_.groups,
+                          .tokenizer_hash = tokenizer_hash_,
+                          .tokenizer_json = tokenizer_json_});
   saved_step_ = progress_.step;
   checkpoint_seconds_ += clock.seconds();
   add_time(Phase::checkpoint, clock.seconds());

@@ -99,12 +99,13 @@ Harness::Harness(Exec& e, const Options& options, const StageRange& range)
       config{options.config},
       layout{make_layout(config, range)},
       store{exec, layout.parameters, options.elem, true},
+      state{make_model_state(exec, config, std::span{&range, 1})},
       dispatcher{config.num_experts, config.capacity_factor},
-      model{exec,
-            {.config = config,
+      model{{.config = config,
              .compute = options.compute,
-             .layout = layout,
+             .layout = layout.stages.front(),
              .store = store,
+             .state = state,
              .groups = {.tensor = &group, .dispatcher = &dispatcher}}} {
   initialise(exec, store, options.seed);
   if (config.dynamic_heads.enabled && !exec.is_dry()) open_gates();

@@ -80,8 +80,9 @@ struct Harness {
 
   Exec& exec;
   ModelConfig config;
-  StageLayout layout;
+  RankLayout layout;
   ParameterStore store;
+  ModelState state;
   LocalShardGroup group;
   LocalDispatcher dispatcher;
   Model model;

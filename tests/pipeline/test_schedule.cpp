@@ -102,6 +102,21 @@ TEST(Schedule, KeepsAsManyMicroBatchesAsPublished) {
   });
 }
 
+TEST(Schedule, KeepsFewDeltas) {
+  for_each_shape([](const ScheduleShape& s) {
+    for (int r = 0; r < s.stages; ++r) {
+      const int count = assign_delta_slots(make_schedule(s, r), s).count;
+      if (s.kind == ScheduleKind::zb_h1) {
+        EXPECT_EQ(count, std::min(s.micro_batches, r + 1)) << text(s);
+      } else if (s.kind == ScheduleKind::zbv && s.chunks == 2) {
+        EXPECT_LE(count, std::min(2 * s.micro_batches, 2 * r + 1)) << text(s);
+      } else {
+        EXPECT_EQ(count, 0) << text(s);
+      }
+    }
+  });
+}
+
 TEST(Schedule, PlacesEveryModelChunkOnce) {
   for_each_shape([](const ScheduleShape& s) {
     std::set<int> seen;

@@ -161,7 +161,7 @@ TEST_F(Checkpoint, AFullDiskLeavesTheOldOneWhole) {
 
 TEST_F(Checkpoint, WeightsLoadIntoAnyPrecisionAndByRows) {
   const WeightReader reader{run_dir_ / "step-00000008"};
-  const nn::StageLayout layout =
+  const nn::RankLayout layout =
       nn::make_layout(reader.manifest().model, nn::whole_model(reader.manifest().model));
   const Exec dry = Exec::dry(DeviceKind::cpu);
   const nn::ParameterStore counted{dry, layout.parameters, DType::f32, false};
@@ -186,7 +186,7 @@ TEST_F(Checkpoint, WeightsLoadIntoAnyPrecisionAndByRows) {
 
 TEST_F(Checkpoint, WrittenWeightsReadBackAndCannotBeResumed) {
   const WeightReader reader{run_dir_ / "step-00000008"};
-  const nn::StageLayout layout =
+  const nn::RankLayout layout =
       nn::make_layout(reader.manifest().model, nn::whole_model(reader.manifest().model));
   const fs::path copy = folder_ / "imported" / "step-00000000";
   if (world_.is_root()) {

@@ -72,16 +72,21 @@ struct ChunkPlace {
 [[nodiscard]] int model_chunk(const ScheduleShape& shape, const ChunkPlace& place);
 [[nodiscard]] ChunkPlace place_of(const ScheduleShape& shape, int model_chunk);
 
-/// Which saved slot each (chunk, micro-batch) of a rank uses. The lowest free slot is taken at
-/// forward and freed after backward or backward_weight.
+/// Which slot each (chunk, micro-batch) of a rank uses; the lowest free one is taken.
 struct SlotPlan {
   int count = 0;           ///< slots needed: the peak of live micro-batches
-  std::vector<int> slots;  ///< [chunks * micro_batches]
+  std::vector<int> slots;  ///< [chunks * micro_batches]; -1 where none is taken
   int micro_batches = 1;
   [[nodiscard]] int of(int chunk, int micro_batch) const {
     return slots[static_cast<std::size_t>(chunk * micro_batches + micro_batch)];
   }
 };
+/// Saved activations: from forward until backward or backward_weight is done.
 [[nodiscard]] SlotPlan assign_slots(std::span<const Action> actions, const ScheduleShape& shape);
+/// What backward_input leaves for a delayed backward_weight, recomputed activations among it: from
+/// the one to the other. None without split backwards. Fewer are alive than saved slots, which is
+/// why recompute saves memory in zero-bubble schedules too: stage s of ZB-H1 has s + 1.
+[[nodiscard]] SlotPlan assign_delta_slots(std::span<const Action> actions,
+                                          const ScheduleShape& shape);
 
 }  // namespace shoal::pipeline
