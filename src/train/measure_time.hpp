@@ -7,10 +7,15 @@
 
 namespace shoal::train {
 
-/// Seconds of one call of `work`, the median of several rounds; in each round all ranks start
-/// together and the slowest counts. Collective over `world`; waits for the device.
+/// Seconds of one call of `work`, the best of several rounds, for other work on the machine only
+/// adds time; in each round all ranks start together and the slowest counts. Collective over
+/// `world`; waits for the device.
 [[nodiscard]] double time_of(const Exec& exec, const Communicator& world,
                              const std::function<void()>& work);
+
+/// The same with each call timed by itself and, on the CPU, operands that no core has at hand.
+[[nodiscard]] double cold_time_of(const Exec& exec, const Communicator& world,
+                                  const std::function<void()>& work);
 
 /// seconds = first_s * first + second_s * second.
 struct Sample {

@@ -53,7 +53,7 @@ class RateProbe {
 
  private:
   [[nodiscard]] double time(const std::function<void()>& work) const {
-    return time_of(exec_, world_, work);
+    return cold_time_of(exec_, world_, work);
   }
   [[nodiscard]] TensorView random(Shape shape, DType dtype) const {
     const TensorView x = scratch(exec_, shape, dtype);
