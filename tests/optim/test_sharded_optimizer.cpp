@@ -220,7 +220,7 @@ std::int64_t optimizer_bytes(const nn::ParameterLayout& layout, int ranks, int r
 TEST(ShardedOptimizer, AQuarterOfTheStatesIsHeldByEachOfFourRanks) {
   nn::ModelConfig model;
   model.vocab_size = 1000;
-  const nn::StageLayout stage = nn::make_layout(model, nn::whole_model(model));
+  const nn::RankLayout stage = nn::make_layout(model, nn::whole_model(model));
   const std::int64_t alone = optimizer_bytes(stage.parameters, 1, 0, true);
   for (int rank = 0; rank < 4; ++rank) {
     const std::int64_t quarter = optimizer_bytes(stage.parameters, 4, rank, true);
