@@ -32,7 +32,7 @@ std::unique_ptr<comm::PointToPoint> make_links(const Exec& exec, const ExecutorP
                                                const Border& border) {
   comm::HostPointToPointOptions options{
       .message_bytes = border.shape.elements() * size_of(border.dtype),
-      .depth = channel_depth(parts.shape)};
+      .depth = channel_depth(parts.shape) + 1};  // one more, since real stages are not all equal
   if (!exec.is_dry()) options.channels = channels_of(parts.shape, parts.group.rank());
   return comm::make_host_point_to_point(parts.group, exec.device(), options);
 }

@@ -13,6 +13,20 @@ namespace shoal::app {
 struct PlanConfig {
   bool dry_run = false;  ///< train: check everything, print the plan, stop
   std::int64_t ranks = 0;
+  std::int64_t gpus = 0;  ///< above 0: search the best layout for so many
+  std::int64_t gpus_per_node = 8;
+  std::string calibration;       ///< file of `shoal bench --calibrate`; empty: published figures
+  double memory_gb = 80.0;       ///< of one GPU, 10^9 bytes
+  std::string write_sbatch;      ///< job script for the best layout
+  std::string schedule_picture;  ///< timeline of the pipeline: .svg, otherwise text
+};
+
+/// `shoal bench`. Section [bench].
+struct BenchConfig {
+  bool calibrate = false;
+  std::string output = "calibration.json";
+  std::string device = "auto";
+  std::string precision = "auto";  ///< auto: bf16 on a GPU, fp32 on the CPU
 };
 
 /// Section [evaluate], the keys of `shoal eval`.
@@ -50,6 +64,7 @@ struct Config {
   data::PrepareConfig prepare;
   train::RunConfig run;
   PlanConfig plan;
+  BenchConfig bench;
   EvaluateConfig evaluate;
   GenerateConfig generate;
   ExchangeConfig export_, import_;
