@@ -162,14 +162,16 @@ std::vector<parallel::ParallelConfig> legal_layouts(const RunConfig& config, int
 }
 
 MemoryFigure predict_memory(const RunConfig& config, int ranks) {
-  const parallel::ParallelConfig& p = config.parallel;
-  if (p.tp * p.pp * p.ep > 1 || p.zero) {
-    const auto chunks = model_chunks(config, published_calibration(0.0, config.training.precision));
-    return {.bytes = static_cast<std::int64_t>(estimate_memory(config, ranks, chunks)),
-            .counted = false};
+  const BatchShape shape =
+      batch_shape(config.training, ranks / (config.parallel.tp * config.parallel.pp));
+  MemoryFigure most{.bytes = 0, .counted = true};
+  for (int stage = 0; stage < config.parallel.pp; ++stage) {
+    const int rank = stage * (ranks / config.parallel.pp);
+    const auto groups = parallel::ProcessGroups::on_paper(config.parallel, ranks, rank);
+    const Measured measured = measure(config, shape, DeviceKind::cuda, groups);
+    most.bytes = std::max(most.bytes, measured.memory.total());
   }
-  const Measured measured = measure(config, batch_shape(config.training, ranks), DeviceKind::cuda);
-  return {.bytes = measured.memory.total(), .counted = true};
+  return most;
 }
 
 std::vector<Candidate> search_layouts(const RunConfig& config, const CostModel& model,

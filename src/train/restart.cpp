@@ -106,8 +106,8 @@ void load_step_state(const Exec& exec, const CheckpointReader& reader, const Run
   exec.synchronize();
 }
 
-void load_biases(const Exec& exec, const CheckpointReader& reader, const nn::Model& model) {
-  for (const nn::NamedView& named : model.state().checkpointed()) {
+void load_biases(const Exec& exec, const CheckpointReader& reader, const nn::ModelState& state) {
+  for (const nn::NamedView& named : state.checkpointed()) {
     const auto dataset = reader.index().find_dataset("/state/" + named.name);
     require(dataset.has_value(), reader.path().string() + ": has no " + named.name +
                                      " (model.router_bias_update_rate was 0)");
