@@ -167,10 +167,6 @@ void GradientReducer::gather(const Exec& exec, std::size_t index) const {
   ops::unpack_runs(exec, {.to = flat, .from = all, .runs = tables.all});
 }
 
-bool GradientReducer::capturable() const {
-  return (dp_ == nullptr || dp_->capturable()) && (edp_ == nullptr || edp_->capturable());
-}
-
 void GradientReducer::sum_totals(const Exec& exec, const TensorView& x) const {
   if (world_) world_->all_reduce(exec, x.reshape({x.elements()}), comm::ReduceOp::sum);
 }

@@ -5,8 +5,7 @@
 #include <set>
 #include <tuple>
 
-#include "shoal/base/error.hpp"
-#include "train/measure.hpp"
+#include "shoal/train/plan.hpp"
 #include "train/memory_estimate.hpp"
 
 namespace shoal::train {
@@ -77,7 +76,7 @@ class Collector {
       : model_{model}, options_{options} {}
 
   void add(RunConfig config) {
-    const auto chunks = model_chunks(config, model_.calibration());
+    const auto chunks = model_chunks(config);
     std::vector<double> factors = {config.parallel.ep_buffer_factor};
     constexpr double kTightFactor = 2.0;
     if (config.parallel.ep > 1 && factors.front() == 0.0) factors.push_back(kTightFactor);
@@ -163,13 +162,19 @@ std::vector<parallel::ParallelConfig> legal_layouts(const RunConfig& config, int
 
 MemoryFigure predict_memory(const RunConfig& config, int ranks) {
   const parallel::ParallelConfig& p = config.parallel;
-  if (p.tp * p.pp * p.ep > 1 || p.zero) {
-    const auto chunks = model_chunks(config, published_calibration(0.0, config.training.precision));
-    return {.bytes = static_cast<std::int64_t>(estimate_memory(config, ranks, chunks)),
-            .counted = false};
+  if (p.tp * p.pp * p.ep > 1) {  // the step of one rank knows data parallelism only
+    return {
+        .bytes = static_cast<std::int64_t>(estimate_memory(config, ranks, model_chunks(config))),
+        .counted = false};
   }
-  const Measured measured = measure(config, batch_shape(config.training, ranks), DeviceKind::cuda);
-  return {.bytes = measured.memory.total(), .counted = true};
+  RunConfig on_gpu = config;
+  on_gpu.training.device = "cuda";
+  MemoryFigure figure{.bytes = 0, .counted = true};
+  for (int stage = 0; stage < p.pp; ++stage) {
+    const PlanReport report = plan(on_gpu, ranks, stage * (ranks / p.pp));
+    figure.bytes = std::max(figure.bytes, report.memory.total());
+  }
+  return figure;
 }
 
 std::vector<Candidate> search_layouts(const RunConfig& config, const CostModel& model,

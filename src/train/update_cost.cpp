@@ -41,7 +41,7 @@ double updated(const RunConfig& config, const HeldParameters& held, const Replic
 HeldParameters parameters_of(const nn::ModelConfig& model, const nn::StageRange& range,
                              const parallel::ParallelConfig& parallel) {
   HeldParameters held;
-  const nn::StageLayout layout = nn::make_layout(model, range);
+  const nn::RankLayout layout = nn::make_layout(model, range);
   for (const nn::Parameter& p : layout.parameters.parameters()) {
     const auto elements = static_cast<double>(p.spec.shape.elements());
     if ((p.spec.replicas & nn::kEdp) != 0) {
