@@ -120,9 +120,10 @@ class Player {
     }
     const Stream& first = *all.front();
     for (const Stream* other : all) {
-      const RecordedCall& theirs = call(*other, other->next);
-      if (same_collective(call(first, first.next), theirs)) continue;
-      return differ(first, *other, theirs);
+      const Side mine_side{first, call(first, first.next)};
+      const Side their_side{*other, call(*other, other->next)};
+      if (same_collective(mine_side.call, their_side.call)) continue;
+      return differ(mine_side, their_side);
     }
     if (mine.op == Operation::all_to_all_v && !rows_match(all)) return false;
     ++numbers_[text_of(members)];
@@ -146,10 +147,15 @@ class Player {
     return true;
   }
 
-  [[nodiscard]] bool differ(const Stream& a, const Stream& b, const RecordedCall& theirs) {
-    const RecordedCall& mine = call(a, a.next);
-    problem_ = place(a, mine) + ": rank " + std::to_string(a.rank) + " calls " + text_of(mine) +
-               ", rank " + std::to_string(b.rank) + " calls " + text_of(theirs);
+  struct Side {
+    const Stream& stream;
+    const RecordedCall& call;
+  };
+  [[nodiscard]] bool differ(const Side& a, const Side& b) {
+    const auto text = [](const Side& side) {
+      return "rank " + std::to_string(side.stream.rank) + " calls " + text_of(side.call);
+    };
+    problem_ = place(a.stream, a.call) + ": " + text(a) + ", " + text(b);
     return false;
   }
   [[nodiscard]] std::string place(const Stream& stream, const RecordedCall& c) const {
@@ -192,7 +198,7 @@ class Player {
                         their_group.members == members.members &&
                         members.members.at(static_cast<std::size_t>(theirs.peer)) == stream.rank;
       if (!fits) continue;
-      if (theirs.bytes != mine.bytes) return differ(stream, *other, theirs);
+      if (theirs.bytes != mine.bytes) return differ({stream, mine}, {*other, theirs});
       stream.met[at - stream.next] = true;
       other->met[i - other->next] = true;
       return true;

@@ -161,17 +161,12 @@ std::vector<parallel::ParallelConfig> legal_layouts(const RunConfig& config, int
 }
 
 MemoryFigure predict_memory(const RunConfig& config, int ranks) {
-  const parallel::ParallelConfig& p = config.parallel;
-  if (p.tp * p.pp * p.ep > 1) {  // the step of one rank knows data parallelism only
-    return {
-        .bytes = static_cast<std::int64_t>(estimate_memory(config, ranks, model_chunks(config))),
-        .counted = false};
-  }
+  const int stages = config.parallel.pp;
   RunConfig on_gpu = config;
   on_gpu.training.device = "cuda";
   MemoryFigure figure{.bytes = 0, .counted = true};
-  for (int stage = 0; stage < p.pp; ++stage) {
-    const PlanReport report = plan(on_gpu, ranks, stage * (ranks / p.pp));
+  for (int stage = 0; stage < stages; ++stage) {
+    const PlanReport report = plan(on_gpu, ranks, stage * (ranks / stages));
     figure.bytes = std::max(figure.bytes, report.memory.total());
   }
   return figure;

@@ -106,8 +106,8 @@ void load_step_state(const Exec& exec, const CheckpointReader& reader, const Run
   exec.synchronize();
 }
 
-void load_biases(const Exec& exec, const CheckpointReader& reader, const nn::Model& model) {
-  for (const nn::NamedView& named : model.state().checkpointed()) {
+void load_biases(const Exec& exec, const CheckpointReader& reader, const nn::ModelState& state) {
+  for (const nn::NamedView& named : state.checkpointed()) {
     const auto dataset = reader.index().find_dataset("/state/" + named.name);
     require(dataset.has_value(), reader.path().string() + ": has no " + named.name +
                                      " (model.router_bias_update_rate was 0)");
@@ -167,7 +167,7 @@ void add_state(const Exec& exec, const SaveInputs& in, std::vector<CheckpointDat
                                      download_bytes(exec, in.state->optimizer().state())));
   }
   if (!in.groups->stage().is_root()) return;
-  for (const nn::NamedView& named : in.state->model().state().checkpointed()) {
+  for (const nn::NamedView& named : in.state->model_state().checkpointed()) {
     datasets.push_back(
         whole_dataset("/state/" + named.name, io::H5Type::f32, download_bytes(exec, named.view)));
   }
@@ -219,7 +219,7 @@ Progress load_checkpoint(const Exec& exec, const fs::path& checkpoint, const Run
     reader.load(field, state.optimizer().plan());
   }
   load_step_state(exec, reader, config, state.optimizer());
-  load_biases(exec, reader, state.model());
+  load_biases(exec, reader, state.model_state());
   const std::string what = checkpoint.string() + ": manifest.json";
   return {.step = manifest.step,
           .seconds = io::get_field<double>(manifest.state, "seconds", what),
@@ -232,10 +232,10 @@ void load_initial_weights(const Exec& exec, const fs::path& checkpoint, const Ru
   const CheckpointReader reader{checkpoint, true};
   check_model(reader, config.model);
   reader.load(optimizer_fields(exec, state.optimizer()).front(), state.optimizer().plan());
-  for (const nn::NamedView& named : state.model().state().checkpointed()) {
+  for (const nn::NamedView& named : state.model_state().checkpointed()) {
     if (!reader.index().find_dataset("/state/" + named.name)) return;  // starts without a bias
   }
-  load_biases(exec, reader, state.model());
+  load_biases(exec, reader, state.model_state());
 }
 
 }  // namespace shoal::train

@@ -39,10 +39,10 @@ void print_end(const RunConfig& config, const Accounting& accounting, ExitCode c
   }
 }
 
-TrainerParts make_parts(const RunConfig& config, const parallel::ProcessGroups& groups) {
+TrainerParts make_parts(const RunConfig& config, const RankLinks& links) {
   TrainerParts parts{.config = config,
-                     .groups = &groups,
-                     .shape = batch_shape(config.training, groups.dp_size()),
+                     .links = links,
+                     .shape = batch_shape(config.training, links.groups->dp_size()),
                      .device = choose_device(config.training.device)};
   resolve_vocab(parts.config);
   parts.sources = open_sources(parts.config);
@@ -63,7 +63,11 @@ ExitCode run(const RunConfig& config, const Communicator& world) {
   if (choose_device(config.training.device) == DeviceKind::cuda) {
     select_cuda_device(place.index % cuda_device_count());
   }
-  TrainerParts parts = make_parts(config, groups);
+  const comm::CollectivesFactory factory{
+      world,
+      choose_device(config.training.device),
+      {.choice = comm::parse_transport_choice(config.parallel.comm)}};
+  TrainerParts parts = make_parts(config, {.groups = &groups, .factory = &factory});
   const PlanReport report = plan(parts.config, world.size(), world.rank());
   parts.memory = report.memory;
   parts.flops_per_token = report.flops_per_token;

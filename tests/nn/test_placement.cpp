@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "harness.hpp"
+#include "slices.hpp"
 
 namespace shoal::nn::test {
 namespace {
@@ -20,25 +21,6 @@ ModelConfig wide_config() {
   c.num_key_value_heads = 4;
   c.num_experts = 8;
   return c;
-}
-
-/// Global row-major index of each local element of a slice.
-std::vector<std::size_t> global_indices(const ParameterSpec& spec) {
-  std::vector<std::size_t> indices{0};
-  for (std::size_t i = 0; i < spec.slice.size(); ++i) {
-    const SliceDim& dim = spec.slice[i];
-    std::vector<std::size_t> next;
-    for (const std::size_t outer : indices) {
-      for (std::int64_t b = 0; b < dim.count; ++b) {
-        for (std::int64_t k = 0; k < dim.block; ++k) {
-          next.push_back(outer * static_cast<std::size_t>(spec.shape[static_cast<int>(i)]) +
-                         static_cast<std::size_t>(dim.start + b * dim.stride + k));
-        }
-      }
-    }
-    indices = std::move(next);
-  }
-  return indices;
 }
 
 std::vector<float> start_of(const ParameterSpec& spec) {

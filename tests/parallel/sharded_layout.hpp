@@ -10,23 +10,29 @@ inline nn::ParameterSpec plain_spec(const std::string& name, const Shape& shape,
   return {.name = name, .shape = shape, .slice = nn::whole(shape), .replicas = replicas};
 }
 
-/// Columns of o (split in its last dimension), KV groups dealt round-robin, expert pairs with two
-/// parts each, an fp32 router, a norm of odd length, a table that is tied when pp > 1.
+/// A table that is tied when pp > 1, rows dealt round-robin, columns of a matrix, a norm of odd
+/// length, experts with two parts each and an fp32 router. With two stages the first has the first
+/// three, the last the table and the others.
 inline nn::ParameterLayout sharded_layout(const parallel::Layout& ranks, int rank) {
   const int tp = ranks.dense.size("tp"), t = ranks.dense.coord(rank, "tp");
   const int ep = ranks.expert.size("ep"), e = ranks.expert.coord(rank, "ep");
+  const int stages = ranks.dense.size("pp"), stage_index = ranks.dense.coord(rank, "pp");
   const unsigned dense = nn::kDp | nn::kCp, stage = dense | nn::kTp, experts = nn::kEdp | nn::kCp;
   nn::ParameterLayout layout;
   nn::ParameterSpec table = plain_spec("table", {12, 4}, dense);
-  if (ranks.dense.size("pp") > 1) table.replicas |= nn::kPp;
+  if (stages > 1) table.replicas |= nn::kPp;
   table.slice[0] = {.start = t * 12 / tp, .stride = 12 / tp, .count = 1, .block = 12 / tp};
   layout.add({table}, nn::local_shape(table.slice));
   nn::ParameterSpec dealt = plain_spec("dealt", {8, 6}, dense);
   dealt.slice[0] = {.start = t * 2L, .stride = tp * 2L, .count = 4 / tp, .block = 2};
-  layout.add({dealt}, nn::local_shape(dealt.slice));
+  if (stage_index == 0) layout.add({dealt}, nn::local_shape(dealt.slice));
   nn::ParameterSpec columns = plain_spec("columns", {5, 8}, dense);
   columns.slice[1] = {.start = t * 2L, .stride = tp * 2L, .count = 4 / tp, .block = 2};
-  layout.add({columns}, nn::local_shape(columns.slice));
+  if (stage_index == 0) layout.add({columns}, nn::local_shape(columns.slice));
+  if (stage_index < stages - 1) {
+    layout.finish();
+    return layout;
+  }
   nn::ParameterSpec norm = plain_spec("norm", {7}, stage);
   norm.decay = false;
   layout.add({norm}, {7});
