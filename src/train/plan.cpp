@@ -47,6 +47,7 @@ Measured measure(const RunConfig& config, const BatchShape& shape, DeviceKind de
 PlanReport plan(const RunConfig& config, int ranks, int rank) {
   require(config.model.vocab_size > 0,
           "model.vocab_size = 0: give it, or data.train to take it from");
+  require_vocab_split(config);
   const auto groups = parallel::ProcessGroups::on_paper(config.parallel, ranks, rank);
   const parallel::Layout& layout = groups.layout();
   const BatchShape shape = batch_shape(config.training, layout.dense.size("dp"));
@@ -98,6 +99,15 @@ void resolve_vocab(RunConfig& config) {
     if (config.model.vocab_size == 0) config.model.vocab_size = vocab;
     dataset.require_compatible(config.model.vocab_size, "");
   }
+}
+
+void require_vocab_split(const RunConfig& config) {
+  const std::int64_t vocab = config.model.vocab_size, tp = config.parallel.tp;
+  require(vocab % tp == 0, "model.vocab_size = " + std::to_string(vocab) +
+                               ": parallel.tp = " + std::to_string(tp) +
+                               " must divide it; model.vocab_size may be larger than that of the "
+                               "dataset, e.g. " +
+                               std::to_string((vocab / tp + 1) * tp));
 }
 
 }  // namespace shoal::train

@@ -39,12 +39,18 @@ void print_end(const RunConfig& config, const Accounting& accounting, ExitCode c
   }
 }
 
+/// The configuration with everything that the data decide.
+RunConfig complete(RunConfig config) {
+  resolve_vocab(config);
+  require_vocab_split(config);
+  return config;
+}
+
 TrainerParts make_parts(const RunConfig& config, const RankLinks& links) {
   TrainerParts parts{.config = config,
                      .links = links,
                      .shape = batch_shape(config.training, links.groups->dp_size()),
                      .device = choose_device(config.training.device)};
-  resolve_vocab(parts.config);
   parts.sources = open_sources(parts.config);
   parts.validation =
       open_validation(parts.config, parts.sources.front().dataset->info().tokenizer_hash);
@@ -53,9 +59,10 @@ TrainerParts make_parts(const RunConfig& config, const RankLinks& links) {
 
 }  // namespace
 
-ExitCode run(const RunConfig& config, const Communicator& world) {
+ExitCode run(const RunConfig& wanted, const Communicator& world) {
   const Stopwatch clock;
-  const StopCondition stop{{.max_hours = config.training.max_hours}};
+  const StopCondition stop{{.max_hours = wanted.training.max_hours}};
+  const RunConfig config = complete(wanted);
   const comm::Watchdog watchdog{world, {.timeout_s = config.parallel.timeout_s}};
   const HostPlace place = find_place(world);
   const std::int64_t threads = set_threads(config.training.threads, place);

@@ -26,5 +26,7 @@ struct PlanReport {
 
 /// Sets model.vocab_size from the training dataset where it is 0. InputError when it does not fit.
 void resolve_vocab(RunConfig& config);
+/// InputError when tensor parallel ranks cannot share model.vocab_size, which must be known.
+void require_vocab_split(const RunConfig& config);
 
 }  // namespace shoal::train
