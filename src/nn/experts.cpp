@@ -1,6 +1,7 @@
 #include "shoal/nn/experts.hpp"
 
 #include "shoal/ops/gemm.hpp"
+#include "shoal/ops/grouped_swiglu.hpp"
 #include "shoal/ops/swiglu.hpp"
 
 namespace shoal::nn {
@@ -43,9 +44,11 @@ void Experts::forward(const Exec& exec, const ConstTensorView& rows_RD,
   const std::int64_t R = rows_RD.dim(0), F = down_.value.dim(2);
   const TensorView gate_up_RF = or_scratch(exec, saved.gate_up_RF, {R, 2 * F}, elem_);
   const TensorView h_RF = or_scratch(exec, saved.h_RF, {R, F}, elem_);
-  ops::grouped_gemm_nt(
-      exec, {.c = gate_up_RF, .a = rows_RD, .b = gate_up_.value, .offsets_E1 = offset_E1});
-  activate(exec, h_RF, offset_E1, gate_up_RF);
+  ops::grouped_swiglu_forward(exec, {.h_RF = h_RF,
+                                     .gate_up_RF = gate_up_RF,
+                                     .rows_RD = rows_RD,
+                                     .gate_up_EFD = gate_up_.value,
+                                     .offsets_E1 = offset_E1});
   ops::grouped_gemm_nt(exec,
                        {.c = saved.out_RD, .a = h_RF, .b = down_.value, .offsets_E1 = offset_E1});
 }
@@ -53,14 +56,11 @@ void Experts::forward(const Exec& exec, const ConstTensorView& rows_RD,
 void Experts::backward_input(const Exec& exec, const TensorView& drows_RD,
                              const ConstTensorView& offset_E1, const ExpertsSaved& saved,
                              const ExpertsDelta& delta) const {
-  const ScratchScope scope{exec};
-  const TensorView dh_RF = scratch(exec, {drows_RD.dim(0), down_.value.dim(2)}, elem_);
-  ops::grouped_gemm_nn(exec,
-                       {.c = dh_RF, .a = delta.dout_RD, .b = down_.value, .offsets_E1 = offset_E1});
-  ops::swiglu_backward(exec, {.dgate_up_RF = delta.dgate_up_RF,
-                              .dh_RF = dh_RF,
-                              .gate_up_RF = saved.gate_up_RF,
-                              .rows_limit = rows_limit(offset_E1)});
+  ops::grouped_swiglu_backward(exec, {.dgate_up_RF = delta.dgate_up_RF,
+                                      .dout_RD = delta.dout_RD,
+                                      .down_EDF = down_.value,
+                                      .gate_up_RF = saved.gate_up_RF,
+                                      .offsets_E1 = offset_E1});
   ops::grouped_gemm_nn(
       exec, {.c = drows_RD, .a = delta.dgate_up_RF, .b = gate_up_.value, .offsets_E1 = offset_E1});
 }
