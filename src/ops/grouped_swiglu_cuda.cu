@@ -1,15 +1,21 @@
 #include "shoal/ops/grouped_swiglu.hpp"
 
-#include "ops/hopper/grouped_kernel.cuh"
+#include "ops/hopper/grouped_launch.cuh"
 
 namespace shoal::ops::cuda {
 namespace {
 
 constexpr int kColumns = 256;  // of a tile: 128 gates and 128 ups, or 256 columns of dh
 
-template <class Body>
-void with_half_elem(DType dtype, const Body& body) {
-  dtype == DType::bf16 ? body(__nv_bfloat16{}) : body(__half{});
+/// Calls body with the plan of the product, blocks alone or in pairs.
+template <GroupedForm kForm, class Body>
+void with_plan(DType dtype, bool pairs, const Body& body) {
+  const auto with_elem = [&](auto elem) {
+    using Elem = decltype(elem);
+    pairs ? body(hopper::Plan<Elem, kForm, kColumns, 2>{})
+          : body(hopper::Plan<Elem, kForm, kColumns, 1>{});
+  };
+  dtype == DType::bf16 ? with_elem(__nv_bfloat16{}) : with_elem(__half{});
 }
 
 }  // namespace
@@ -27,9 +33,10 @@ bool grouped_swiglu_forward(const Exec& exec, const GroupedSwigluForward& a) {
   if (a.h_RF.dtype() == DType::f32 || !allows_wgmma(exec, call, R) || F % 8 != 0 ||
       !aligned_for_vectors(a.h_RF.bytes_begin(), nullptr, nullptr))
     return false;
-  with_half_elem(a.h_RF.dtype(), [&](auto elem) {
-    using Elem = decltype(elem);
-    using Plan = hopper::Plan<Elem, GroupedForm::nt, kColumns>;
+  const bool pairs = prefers_pairs(R / call.experts);
+  with_plan<GroupedForm::nt>(a.h_RF.dtype(), pairs, [&](auto plan) {
+    using Plan = decltype(plan);
+    using Elem = typename Plan::Elem;
     hopper::launch<Plan>(exec, call, R,
                          hopper::StoreSwiglu<Elem>{.gate_up = device_data<Elem>(a.gate_up_RF),
                                                    .h = device_data<Elem>(a.h_RF),
@@ -51,9 +58,10 @@ bool grouped_swiglu_backward(const Exec& exec, const GroupedSwigluBackward& a) {
   if (a.dout_RD.dtype() == DType::f32 || !allows_wgmma(exec, call, R) ||
       !aligned_for_vectors(a.gate_up_RF.bytes_begin(), nullptr, nullptr))
     return false;
-  with_half_elem(a.dout_RD.dtype(), [&](auto elem) {
-    using Elem = decltype(elem);
-    using Plan = hopper::Plan<Elem, GroupedForm::nn, kColumns>;
+  const bool pairs = prefers_pairs(R / call.experts);
+  with_plan<GroupedForm::nn>(a.dout_RD.dtype(), pairs, [&](auto plan) {
+    using Plan = decltype(plan);
+    using Elem = typename Plan::Elem;
     hopper::launch<Plan>(
         exec, call, R,
         hopper::StoreSwigluGradient<Elem>{.dgate_up = device_data<Elem>(a.dgate_up_RF),

@@ -1,6 +1,6 @@
 // bench_grouped: checks the products of an expert layer on warpgroup instructions against those on
 // mma.sync, at edge shapes, then prints the time of each at the shapes of models. Needs a GPU of
-// compute capability 9.0. Usage: bench_grouped [check | time]
+// compute capability 9.0. Usage: bench_grouped [check | time [layer]]
 #include <algorithm>
 #include <functional>
 #include <string>
@@ -11,7 +11,7 @@
 
 namespace shoal::bench {
 
-void time_all(const Exec& exec);  // grouped_timing.cu
+void time_all(const Exec& exec, const std::string& only);  // grouped_timing.cu
 
 namespace {
 
@@ -39,6 +39,7 @@ std::vector<Case> cases() {
       {{0, 0, 300, 300, 1000}, 5, 264, 200, f16},
       {random_offsets(8192, 64, 1.5, 1), 100, 768, 512, bf16},
       {random_offsets(4096, 128, 2.5, 2), 0, 640, 1408, bf16},
+      {{0, 1500, 1500, 5000}, 9, 1096, 1032, bf16},
       {random_offsets(30000, 8, 0.5, 3), 3, 2048, 1536, f16},
   };
 }
@@ -147,7 +148,7 @@ int main(int argc, char** argv) {
     const std::string what = argc > 1 ? argv[1] : "all";
     const shoal::Exec exec{shoal::DeviceKind::cuda, {}};
     const bool good = what == "time" || shoal::bench::check_all(exec);
-    if (what != "check") shoal::bench::time_all(exec);
+    if (what != "check") shoal::bench::time_all(exec, argc > 2 ? argv[2] : "");
     return good ? 0 : 1;
   } catch (const std::exception& e) {
     std::printf("bench_grouped: %s\n", e.what());

@@ -162,19 +162,20 @@ void time_mma(const Problem& p) {
 
 }  // namespace
 
-void time_all(const Exec& exec) {
-  time_ceilings(exec);
+void time_all(const Exec& exec, const std::string& only) {
+  if (only.empty()) time_ceilings(exec);
   for (const Layer& layer : {Layer{"fine", 32768, 2048, 1024, 64, 8},
                              Layer{"fine, 16k tokens", 16384, 2048, 1024, 64, 8},
                              Layer{"coarse", 32768, 2048, 7168, 8, 2},
                              Layer{"small", 16384, 768, 512, 32, 4}}) {
+    if (!only.empty() && only != layer.name) continue;
     std::printf("%s: T %lld d %lld n %lld E %d K %d\n", layer.name,
                 static_cast<long long>(layer.tokens), static_cast<long long>(layer.hidden),
                 static_cast<long long>(layer.expert_hidden), layer.experts, layer.per_token);
     const Problem problem{exec, layer};
     time_forward(problem);
     time_backward(problem);
-    if (layer.experts == 64 && layer.tokens == 32768) time_mma(problem);
+    if (only.empty() && layer.experts == 64 && layer.tokens == 32768) time_mma(problem);
   }
 }
 

@@ -22,17 +22,19 @@ inline constexpr int kProducerRegisters = 40;
 inline constexpr int kConsumerRegisters = 232;
 
 /// Element type, form of the product, columns and stages: all that the shape of the kernel hangs on.
-template <class ElemType, GroupedForm kFormValue, int kColumnsValue>
+/// kCluster blocks share the columns that they multiply by.
+template <class ElemType, GroupedForm kFormValue, int kColumnsValue, int kClusterValue>
 struct Plan {
   using Elem = ElemType;
   static constexpr GroupedForm kForm = kFormValue;
   static constexpr int kColumns = kColumnsValue;
+  static constexpr int kCluster = kClusterValue;
   static constexpr int kStages = kColumns == 256 ? 4 : 6;
   static constexpr bool kAInnerFirst = kForm == GroupedForm::tn;
   static constexpr bool kBInnerFirst = kForm != GroupedForm::nt;
   using A = Operand<kTileRows, kAInnerFirst>;
   using B = Operand<kColumns, kBInnerFirst>;
-  using Tiles = TileList<kForm, kColumns>;
+  using Tiles = TileList<kForm, kColumns, kCluster>;
   using Position = RingPosition<kStages>;
   static constexpr unsigned kStageBytes = A::kBytes + B::kBytes;
 };
@@ -54,7 +56,8 @@ struct Shared {
   __device__ void init_barriers() {
     for (int i = 0; i < P::kStages; ++i) {
       full[i].init(1);
-      empty[i].init(kConsumers * kWarpgroup / kWarpSize);  // a lane of each consumer warp
+      // A lane of each consumer warp of each block that the stage's copies reach.
+      empty[i].init(P::kCluster * kConsumers * kWarpgroup / kWarpSize);
     }
     fence_barrier_init();
   }
@@ -64,7 +67,7 @@ template <class P, int kColumnRanges>
 __device__ void produce(Shared<P>& shared, typename P::Tiles& tiles, const GroupedCall& call,
                         const CUtensorMap& a, const CUtensorMap& b) {
   typename P::Position at;
-  for (int index = blockIdx.x; index < tiles.count(); index += gridDim.x) {
+  for (int index = tiles.first(); index < tiles.count(); index += tiles.stride()) {
     const Tile tile = tiles.take(index);
     const auto a_row = [&](int box) { return tile.row + box * P::A::kBoxOuter; };
     const auto b_column = [&](int box) {
@@ -81,23 +84,47 @@ __device__ void produce(Shared<P>& shared, typename P::Tiles& tiles, const Group
       const unsigned stage = shared_address(shared.stages[at.stage]);
       shared.empty[at.stage].wait(at.parity ^ 1U);
       full.arrive_expecting(P::kStageBytes);
-      P::A::load(stage, a, 0, tile.inner_begin + inner, a_row, full);
-      P::B::load(stage + P::A::kBytes, b, b_matrix, tile.inner_begin + inner, b_column, full);
+      P::A::template load<1>(stage, a, 0, tile.inner_begin + inner, a_row, full);
+      P::B::template load<P::kCluster>(stage + P::A::kBytes, b, b_matrix, tile.inner_begin + inner,
+                                       b_column, full);
       at.advance();
     }
   }
 }
 
-/// Zeros the stage's inner indices from `inner` on; all consumers call.
+/// Zeros what a consumer reads of a stage's inner indices from `inner` on. Both consumers write the
+/// same zeros to b, so that neither waits for the other.
 template <class P>
-__device__ void clear_stage_from(unsigned char* stage, int inner) {
-  constexpr int kCount = kConsumers * kWarpgroup;
-  const int thread = static_cast<int>(threadIdx.x) - kWarpgroup;
-  P::A::clear_inner_from(stage, inner, thread, kCount);
-  P::B::clear_inner_from(stage + P::A::kBytes, inner, thread, kCount);
+__device__ void clear_stage_from(unsigned char* stage, int inner, int warpgroup) {
+  constexpr int kOwnBoxes = P::A::kBoxes / kConsumers;
+  P::A::clear_inner_from(stage, inner, warpgroup * kOwnBoxes, kOwnBoxes);
+  P::B::clear_inner_from(stage + P::A::kBytes, inner, 0, P::B::kBoxes);
   fence_async_proxy();
-  asm volatile("bar.sync 1, %0;" ::"n"(kCount) : "memory");
+  asm volatile("bar.sync %0, %1;" ::"r"(1 + warpgroup), "n"(kWarpgroup) : "memory");
 }
+
+/// The second consumer starts kLead stages after the first and stays behind it: while one runs its
+/// epilogue, the other keeps the tensor cores busy.
+struct Lead {
+  static constexpr int kLead = 2;
+  static constexpr int kBarrier = 1 + kConsumers;
+  int stages_left = kLead;
+
+  __device__ static void follow() {
+    asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(kConsumers * kWarpgroup) : "memory");
+  }
+  __device__ void take_stage() {
+    if (--stages_left == 0) let_follow();
+  }
+  __device__ void finish() {
+    if (stages_left > 0) let_follow();
+  }
+
+ private:
+  __device__ static void let_follow() {
+    asm volatile("bar.arrive %0, %1;" ::"n"(kBarrier), "n"(kConsumers * kWarpgroup) : "memory");
+  }
+};
 
 /// sums += the products of one stage, 64 rows of a from `row` on; asynchronous.
 template <class P, int kSums>
@@ -112,13 +139,25 @@ __device__ void multiply_stage(float (&sums)[kSums], unsigned stage, int row) {
   commit_products();
 }
 
+/// The calling warp has read a stage: tells every block that copies into it.
+template <class P>
+__device__ void release(Barrier& empty) {
+  if (threadIdx.x % kWarpSize != 0) return;
+  if constexpr (P::kCluster == 1) {
+    empty.arrive();
+  } else {
+    for (unsigned rank = 0; rank < P::kCluster; ++rank) empty.arrive_at(rank);
+  }
+}
+
 template <class P, class Epilogue>
 __device__ void consume(Shared<P>& shared, typename P::Tiles& tiles, const Epilogue& epilogue) {
   const int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup - 1;
-  const bool signals = threadIdx.x % kWarpSize == 0;
   const SumPlace place{warpgroup, static_cast<int>(threadIdx.x) % kWarpgroup};
   typename P::Position at;
-  for (int index = blockIdx.x; index < tiles.count(); index += gridDim.x) {
+  Lead lead;
+  if (warpgroup > 0) Lead::follow();
+  for (int index = tiles.first(); index < tiles.count(); index += tiles.stride()) {
     const Tile tile = tiles.take(index);
     float sums[P::kColumns / 2] = {};
     int reading = -1;  // stage that products under way still read
@@ -126,18 +165,20 @@ __device__ void consume(Shared<P>& shared, typename P::Tiles& tiles, const Epilo
       shared.full[at.stage].wait(at.parity);
       if constexpr (P::kAInnerFirst) {
         const int left = tile.inner - inner;
-        if (left < kStageInner) clear_stage_from<P>(shared.stages[at.stage], left);
+        if (left < kStageInner) clear_stage_from<P>(shared.stages[at.stage], left, warpgroup);
       }
       multiply_stage<P>(sums, shared_address(shared.stages[at.stage]), warpgroup * 64);
+      if (warpgroup == 0) lead.take_stage();
       wait_products<1>();
-      if (signals && reading >= 0) shared.empty[reading].arrive();
+      if (reading >= 0) release<P>(shared.empty[reading]);
       reading = at.stage;
       at.advance();
     }
     wait_products<0>();
-    if (signals && reading >= 0) shared.empty[reading].arrive();
+    if (reading >= 0) release<P>(shared.empty[reading]);
     epilogue(sums, tile, place);
   }
+  if (warpgroup == 0) lead.finish();
 }
 
 template <class P, class Epilogue>
@@ -155,6 +196,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const auto columns = static_cast<int>(P::kForm == GroupedForm::nt ? call.n : call.k);
   typename P::Tiles tiles{shared.tile_end(), call, columns};
   __syncthreads();
+  if constexpr (P::kCluster > 1) synchronize_cluster();  // barriers of both are ready
   if (threadIdx.x < kWarpgroup) {
     shrink_registers<kProducerRegisters>();
     if (threadIdx.x == 0) produce<P, Epilogue::kColumnRanges>(shared, tiles, call, a, b);
@@ -162,40 +204,59 @@ __global__ void __launch_bounds__(kThreads, 1)
     grow_registers<kConsumerRegisters>();
     consume<P>(shared, tiles, epilogue);
   }
+  if constexpr (P::kCluster > 1) synchronize_cluster();  // neither leaves while the other signals
 #else
   __trap();  // the launcher chooses this kernel on compute capability 9.0 only
 #endif
+}
+
+template <class P>
+CUtensorMap map_of_a(const GroupedCall& call, std::int64_t rows, DType dtype) {
+  return make_tensor_map({.data = call.a,
+                          .dtype = dtype,
+                          .matrices = 1,
+                          .rows = rows,
+                          .columns = P::kForm == GroupedForm::nt ? call.k : call.n,
+                          .box_rows = P::A::kBoxRows});
+}
+template <class P>
+CUtensorMap map_of_b(const GroupedCall& call, std::int64_t rows, DType dtype) {
+  constexpr bool kRows = P::kForm == GroupedForm::tn;
+  return make_tensor_map({.data = call.b,
+                          .dtype = dtype,
+                          .matrices = kRows ? 1 : call.experts,
+                          .rows = kRows ? rows : call.n,
+                          .columns = call.k,
+                          .box_rows = P::B::kBoxRows});
 }
 
 /// Launches on `rows` rows of R; one block a multiprocessor, or fewer for few tiles.
 template <class P, class Epilogue>
 void launch(const Exec& exec, const GroupedCall& call, std::int64_t rows,
             const Epilogue& epilogue) {
-  constexpr bool kWeightGradient = P::kForm == GroupedForm::tn;
   const DType dtype = std::is_same_v<typename P::Elem, __half> ? DType::f16 : DType::bf16;
-  const CUtensorMap a = make_tensor_map({.data = call.a,
-                                         .dtype = dtype,
-                                         .matrices = 1,
-                                         .rows = rows,
-                                         .columns = P::kForm == GroupedForm::nt ? call.k : call.n,
-                                         .box_rows = P::A::kBoxRows});
-  const CUtensorMap b = make_tensor_map({.data = call.b,
-                                         .dtype = dtype,
-                                         .matrices = kWeightGradient ? 1 : call.experts,
-                                         .rows = kWeightGradient ? rows : call.n,
-                                         .columns = call.k,
-                                         .box_rows = P::B::kBoxRows});
+  constexpr std::int64_t kStepRows = kTileRows * P::kCluster;
   const std::int64_t columns = P::kForm == GroupedForm::nt ? call.n : call.k;
-  const std::int64_t row_tiles = kWeightGradient ? call.experts * ceil_div(call.n, kTileRows)
-                                                 : ceil_div(rows, kTileRows) + call.experts;
-  const unsigned blocks =
-      blocks_for(row_tiles * ceil_div(columns, P::kColumns), 1, exec.cuda().multiprocessors);
-  const std::size_t bytes = Shared<P>::bytes(call.experts);
+  const std::int64_t steps = P::kForm == GroupedForm::tn
+                                 ? call.experts * ceil_div(call.n, kStepRows)
+                                 : ceil_div(rows, kStepRows) + call.experts;
+  const unsigned clusters = blocks_for(steps * ceil_div(columns, P::kColumns), 1,
+                                       exec.cuda().multiprocessors / P::kCluster);
   const auto kernel = &grouped_kernel<P, Epilogue>;
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {.x = P::kCluster, .y = 1, .z = 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = clusters * P::kCluster;
+  config.blockDim = kThreads;
+  config.dynamicSmemBytes = Shared<P>::bytes(call.experts);
+  config.stream = exec.cuda().stream;
+  config.attrs = &cluster;
+  config.numAttrs = P::kCluster > 1 ? 1 : 0;
   shoal::cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                          static_cast<int>(bytes)));
-  kernel<<<blocks, kThreads, bytes, exec.cuda().stream>>>(call, a, b, epilogue);
-  check_launch();
+                                          static_cast<int>(config.dynamicSmemBytes)));
+  shoal::cuda::check(cudaLaunchKernelEx(&config, kernel, call, map_of_a<P>(call, rows, dtype),
+                                        map_of_b<P>(call, rows, dtype), epilogue));
 }
 
 }  // namespace shoal::ops::cuda::hopper

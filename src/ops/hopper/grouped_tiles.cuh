@@ -4,6 +4,7 @@
 // the same list of tiles. Neighbouring tiles of the list run at the same time: they come from a
 // panel of a few row tiles of one expert, so that both operands are read from the L2 cache.
 #include "ops/grouped_gemm.cuh"
+#include "ops/hopper/mbarrier.cuh"
 
 namespace shoal::ops::cuda::hopper {
 
@@ -18,20 +19,27 @@ struct Tile {
   int inner_begin, inner;  // range of the inner dimension
 };
 
-template <GroupedForm kForm, int kColumns>
+/// Blocks work alone or (kCluster = 2) in pairs, which take the same index and get row tiles one
+/// below the other: the second of an odd number's last pair has no rows.
+template <GroupedForm kForm, int kColumns, int kCluster>
 class TileList {
  public:
   /// `tile_end`: room for an int for each expert. All threads of the block call.
   __device__ TileList(int* tile_end, const GroupedCall& call, int columns)
-      : call_{call}, tile_end_{tile_end}, column_tiles_{(columns + kColumns - 1) / kColumns} {
+      : call_{call},
+        tile_end_{tile_end},
+        column_tiles_{(columns + kColumns - 1) / kColumns},
+        rank_{kCluster == 1 ? 0 : static_cast<int>(cluster_rank())} {
     if constexpr (kForm == GroupedForm::tn) {
       count_ = call.experts * row_tiles_of_matrix() * column_tiles_;
     } else {
-      count_row_tiles<kTileRows>(tile_end, call);
+      count_row_tiles<kStepRows>(tile_end, call);
       count_ = tile_end[call.experts - 1] * column_tiles_;
     }
   }
   [[nodiscard]] __device__ int count() const { return count_; }
+  [[nodiscard]] __device__ int first() const { return static_cast<int>(blockIdx.x) / kCluster; }
+  [[nodiscard]] __device__ int stride() const { return static_cast<int>(gridDim.x) / kCluster; }
 
   /// Indices must not descend from call to call.
   [[nodiscard]] __device__ Tile take(int index) {
@@ -41,9 +49,9 @@ class TileList {
       const Place place = place_in(index % per_expert, row_tiles_of_matrix());
       const int begin = call_.offsets[e];
       return {.expert = e,
-              .row = place.row_tile * kTileRows,
-              .column = place.column_tile * kColumns,
-              .rows = static_cast<int>(call_.n) - place.row_tile * kTileRows,
+              .row = place.row,
+              .column = place.column,
+              .rows = static_cast<int>(call_.n) - place.row,
               .inner_begin = begin,
               .inner = call_.offsets[e + 1] - begin};
     } else {
@@ -51,10 +59,10 @@ class TileList {
       const int before = expert_ == 0 ? 0 : tile_end_[expert_ - 1];
       const Place place =
           place_in(index - before * column_tiles_, tile_end_[expert_] - before);
-      const int row = call_.offsets[expert_] + place.row_tile * kTileRows;
+      const int row = call_.offsets[expert_] + place.row;
       return {.expert = expert_,
               .row = row,
-              .column = place.column_tile * kColumns,
+              .column = place.column,
               .rows = call_.offsets[expert_ + 1] - row,
               .inner_begin = 0,
               .inner = static_cast<int>(kForm == GroupedForm::nt ? call_.k : call_.n)};
@@ -62,23 +70,28 @@ class TileList {
   }
 
  private:
+  static constexpr int kStepRows = kTileRows * kCluster;
+  static constexpr int kPanelSteps = kPanelTiles / kCluster;
+
   struct Place {
-    int row_tile, column_tile;
+    int row, column;
   };
   /// Panels of kPanelTiles row tiles, in each column after column.
   [[nodiscard]] __device__ Place place_in(int index, int row_tiles) const {
-    const int panel = index / (kPanelTiles * column_tiles_);
-    const int inside = index - panel * kPanelTiles * column_tiles_;
-    const int height = min(kPanelTiles, row_tiles - panel * kPanelTiles);
-    return {panel * kPanelTiles + inside % height, inside / height};
+    const int panel = index / (kPanelSteps * column_tiles_);
+    const int inside = index - panel * kPanelSteps * column_tiles_;
+    const int height = min(kPanelSteps, row_tiles - panel * kPanelSteps);
+    return {(panel * kPanelSteps + inside % height) * kStepRows + rank_ * kTileRows,
+            inside / height * kColumns};
   }
   [[nodiscard]] __device__ int row_tiles_of_matrix() const {
-    return (static_cast<int>(call_.n) + kTileRows - 1) / kTileRows;
+    return (static_cast<int>(call_.n) + kStepRows - 1) / kStepRows;
   }
 
   const GroupedCall& call_;
   const int* tile_end_;
   int column_tiles_;
+  int rank_;
   int count_ = 0;
   int expert_ = 0;
 };

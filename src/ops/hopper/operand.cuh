@@ -20,16 +20,26 @@ struct Operand {
   static constexpr int kBoxes = kOuter / kBoxOuter;
   static constexpr unsigned kBytes = kBoxes * kBoxBytes;
 
-  /// Starts the copies of a stage. `outer(box)` is the first outer index of a box.
-  template <class Outer>
+  /// Starts the copies of a stage. `outer(box)` is the first outer index of a box. kShare blocks of
+  /// a cluster that need the same operand each copy their share of the boxes into all.
+  template <int kShare, class Outer>
   __device__ static void load(unsigned shared, const CUtensorMap& map, int matrix, int inner,
                               const Outer& outer, const Barrier& full) {
+    static_assert(kBoxes % kShare == 0);
+    constexpr int kOwn = kBoxes / kShare;
+    const int first = kShare == 1 ? 0 : static_cast<int>(cluster_rank()) * kOwn;
 #pragma unroll
-    for (int box = 0; box < kBoxes; ++box) {
+    for (int i = 0; i < kOwn; ++i) {
+      const int box = first + i;
       const BoxOrigin at = kInnerFirst
                                ? BoxOrigin{.matrix = matrix, .row = inner, .column = outer(box)}
                                : BoxOrigin{.matrix = matrix, .row = outer(box), .column = inner};
-      copy_box(shared + static_cast<unsigned>(box) * kBoxBytes, map, at, full);
+      const unsigned target = shared + static_cast<unsigned>(box) * kBoxBytes;
+      if constexpr (kShare == 1) {
+        copy_box(target, map, at, full);
+      } else {
+        copy_box_to_both(target, map, at, full);
+      }
     }
   }
 
@@ -44,14 +54,14 @@ struct Operand {
     }
   }
 
-  /// Zeros inner indices from `inner` on; the swizzle leaves whole rows in place.
-  __device__ static void clear_inner_from(unsigned char* shared, int inner, int thread,
-                                          int threads) {
+  /// Zeros inner indices from `inner` on of boxes [box, box + boxes); the swizzle leaves whole rows
+  /// in place. The threads of one warpgroup call.
+  __device__ static void clear_inner_from(unsigned char* shared, int inner, int box, int boxes) {
     static_assert(kInnerFirst);
     const int units = (kStageInner - inner) * (kBoxRowBytes / 16);
-    for (int i = thread; i < kBoxes * units; i += threads) {
-      auto* box = shared + static_cast<unsigned>(i / units) * kBoxBytes;
-      reinterpret_cast<uint4*>(box + inner * kBoxRowBytes)[i % units] = uint4{0, 0, 0, 0};
+    for (int i = static_cast<int>(threadIdx.x) % kWarpgroup; i < boxes * units; i += kWarpgroup) {
+      auto* target = shared + static_cast<unsigned>(box + i / units) * kBoxBytes;
+      reinterpret_cast<uint4*>(target + inner * kBoxRowBytes)[i % units] = uint4{0, 0, 0, 0};
     }
   }
 };
