@@ -28,11 +28,9 @@ void grouped_swiglu_forward(const Exec& exec, const GroupedSwigluForward& a) {
       return;
   }
   grouped_gemm_nt(
-      exec,
-      {.c = a.gate_up_RF, .a = a.rows_RD, .b = a.gate_up_EFD, .offsets_E1 = a.offsets_E1});
-  swiglu_forward(exec, {.h_RF = a.h_RF,
-                        .gate_up_RF = a.gate_up_RF,
-                        .rows_limit = rows_limit(a.offsets_E1)});
+      exec, {.c = a.gate_up_RF, .a = a.rows_RD, .b = a.gate_up_EFD, .offsets_E1 = a.offsets_E1});
+  swiglu_forward(
+      exec, {.h_RF = a.h_RF, .gate_up_RF = a.gate_up_RF, .rows_limit = rows_limit(a.offsets_E1)});
 }
 
 void grouped_swiglu_backward(const Exec& exec, const GroupedSwigluBackward& a) {
@@ -51,8 +49,7 @@ void grouped_swiglu_backward(const Exec& exec, const GroupedSwigluBackward& a) {
   }
   const ScratchScope scope{exec};
   const TensorView dh_RF = scratch(exec, {R, F}, elem);
-  grouped_gemm_nn(exec,
-                  {.c = dh_RF, .a = a.dout_RD, .b = a.down_EDF, .offsets_E1 = a.offsets_E1});
+  grouped_gemm_nn(exec, {.c = dh_RF, .a = a.dout_RD, .b = a.down_EDF, .offsets_E1 = a.offsets_E1});
   swiglu_backward(exec, {.dgate_up_RF = a.dgate_up_RF,
                          .dh_RF = dh_RF,
                          .gate_up_RF = a.gate_up_RF,

@@ -29,12 +29,13 @@ CUtensorMap make_tensor_map(const TensorMapShape& shape) {
   const cuuint32_t box[kRank] = {kBoxRow, static_cast<cuuint32_t>(shape.box_rows), 1};
   const cuuint32_t steps[kRank] = {1, 1, 1};
   CUtensorMap map{};
-  const CUresult result = encode(
-      &map,
-      shape.dtype == DType::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-      kRank, const_cast<void*>(shape.data), dims, strides, box, steps,
-      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      encode(&map,
+             shape.dtype == DType::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                       : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+             kRank, const_cast<void*>(shape.data), dims, strides, box, steps,
+             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   expect(result == CUDA_SUCCESS, "a tensor map of 16-byte rows and addresses");
   return map;
 }

@@ -113,9 +113,8 @@ bool check_swiglu(const Exec& exec, const Case& x) {
   const Tensor gate_up = make({R, 2 * F}), gate_up2 = make({R, 2 * F});
   const Tensor d = make({R, 2 * F}), d2 = make({R, 2 * F});
   for (const Tensor* t : {&h, &h2, &dh, &gate_up, &gate_up2, &d, &d2}) poison(exec, *t);
-  const bool taken =
-      ops::cuda::grouped_swiglu_forward(exec, {h, gate_up, rows, up, offsets}) &&
-      ops::cuda::grouped_swiglu_backward(exec, {d, rows, down, gate_up, offsets});
+  const bool taken = ops::cuda::grouped_swiglu_forward(exec, {h, gate_up, rows, up, offsets}) &&
+                     ops::cuda::grouped_swiglu_backward(exec, {d, rows, down, gate_up, offsets});
   ops::grouped_gemm_nt(exec, {.c = gate_up2, .a = rows, .b = up, .offsets_E1 = offsets});
   ops::swiglu_forward(exec, {.h_RF = h2, .gate_up_RF = gate_up2, .rows_limit = limit});
   ops::grouped_gemm_nn(exec, {.c = dh, .a = rows, .b = down, .offsets_E1 = offsets});

@@ -68,7 +68,7 @@ inline void poison(const Exec& exec, const TensorView& t) {
 }
 
 struct Difference {
-  double relative = 0.0;        ///< ||x - reference|| / ||reference||
+  double relative = 0.0;       ///< ||x - reference|| / ||reference||
   std::int64_t not_equal = 0;  ///< elements that differ in any bit; NaN counts
 };
 

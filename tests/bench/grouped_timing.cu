@@ -39,7 +39,8 @@ double milliseconds(const Exec& exec, const std::function<void()>& body) {
 /// What the device reaches at all: a copy and a large product of random numbers.
 void time_ceilings(const Exec& exec) {
   constexpr std::int64_t kBytes = std::int64_t{2} << 30, kSize = 8192;
-  const Tensor from{DeviceKind::cuda, {kBytes}, DType::u8}, to{DeviceKind::cuda, {kBytes}, DType::u8};
+  const Tensor from{DeviceKind::cuda, {kBytes}, DType::u8},
+      to{DeviceKind::cuda, {kBytes}, DType::u8};
   const double copy_ms = milliseconds(
       exec, [&] { copy(exec, to.view().bytes_begin(), from.view().bytes_begin(), kBytes); });
   const Shape square{kSize, kSize};
@@ -113,8 +114,9 @@ void time_backward(const Problem& p) {
   print(p, "dh", down, [&] {
     grouped_gemm_nn(p.exec, {.c = p.dh, .a = p.out, .b = p.down, .offsets_E1 = p.offsets});
   });
-  print(p, "SwiGLU gradient alone", 0.0,
-        [&] { swiglu_backward(p.exec, {p.dgate_up, p.dh, p.gate_up, limit}); });
+  print(p, "SwiGLU gradient alone", 0.0, [&] {
+    swiglu_backward(p.exec, {p.dgate_up, p.dh, p.gate_up, limit});
+  });
   print(p, "drows", up, [&] {
     grouped_gemm_nn(p.exec, {.c = p.rows, .a = p.dgate_up, .b = p.up, .offsets_E1 = p.offsets});
   });
@@ -164,10 +166,10 @@ void time_mma(const Problem& p) {
 
 void time_all(const Exec& exec, const std::string& only) {
   if (only.empty()) time_ceilings(exec);
-  for (const Layer& layer : {Layer{"fine", 32768, 2048, 1024, 64, 8},
-                             Layer{"fine, 16k tokens", 16384, 2048, 1024, 64, 8},
-                             Layer{"coarse", 32768, 2048, 7168, 8, 2},
-                             Layer{"small", 16384, 768, 512, 32, 4}}) {
+  for (const Layer& layer :
+       {Layer{"fine", 32768, 2048, 1024, 64, 8},
+        Layer{"fine, 16k tokens", 16384, 2048, 1024, 64, 8},
+        Layer{"coarse", 32768, 2048, 7168, 8, 2}, Layer{"small", 16384, 768, 512, 32, 4}}) {
     if (!only.empty() && only != layer.name) continue;
     std::printf("%s: T %lld d %lld n %lld E %d K %d\n", layer.name,
                 static_cast<long long>(layer.tokens), static_cast<long long>(layer.hidden),

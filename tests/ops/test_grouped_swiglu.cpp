@@ -54,8 +54,8 @@ TEST_P(GroupedSwigluTest, EqualsProductThenActivation) {
     grouped_gemm_nt(exec_, {.c = gate_up2, .a = rows, .b = up, .offsets_E1 = offsets});
     swiglu_forward(exec_, {.h_RF = h2, .gate_up_RF = gate_up2, .rows_limit = limit});
     grouped_gemm_nn(exec_, {.c = dh, .a = rows, .b = down, .offsets_E1 = offsets});
-    swiglu_backward(
-        exec_, {.dgate_up_RF = d2, .dh_RF = dh, .gate_up_RF = gate_up2, .rows_limit = limit});
+    swiglu_backward(exec_,
+                    {.dgate_up_RF = d2, .dh_RF = dh, .gate_up_RF = gate_up2, .rows_limit = limit});
     const auto same = [&](const Tensor& got, const Tensor& want) {
       EXPECT_TRUE(test::all_equal(download_floats(exec_, got), download_floats(exec_, want)));
     };

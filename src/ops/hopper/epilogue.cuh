@@ -120,8 +120,8 @@ struct StoreMatrix {
         for (int i = 0; i < kBatch; ++i) {
           const int column = (first + i) * 8;
           const bool inside = tile.column + column < columns;
-          value[i] = add && inside ? load_vec<2>(corner + half * 8 * columns + column)
-                                   : Vec<float, 2>{};
+          value[i] =
+              add && inside ? load_vec<2>(corner + half * 8 * columns + column) : Vec<float, 2>{};
         }
 #pragma unroll
         for (int i = 0; i < kBatch; ++i) {

@@ -21,8 +21,8 @@ inline constexpr int kThreads = (1 + kConsumers) * kWarpgroup;
 inline constexpr int kProducerRegisters = 40;
 inline constexpr int kConsumerRegisters = 232;
 
-/// Element type, form of the product, columns and stages: all that the shape of the kernel hangs on.
-/// kCluster blocks share the columns that they multiply by.
+/// Element type, form of the product, columns and stages: all that the shape of the kernel hangs
+/// on. kCluster blocks share the columns that they multiply by.
 template <class ElemType, GroupedForm kFormValue, int kColumnsValue, int kClusterValue>
 struct Plan {
   using Elem = ElemType;

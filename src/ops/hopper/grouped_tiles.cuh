@@ -14,8 +14,8 @@ inline constexpr int kPanelTiles = 16;  // row tiles of a panel
 /// A tile of c: for nt and nn the rows are rows of R, for tn rows of the expert's matrix.
 struct Tile {
   int expert;
-  int row, column;         // first row and column in c
-  int rows;                // rows of c from `row` on that are the expert's, possibly more than a tile
+  int row, column;  // first row and column in c
+  int rows;         // rows of c from `row` on that are the expert's, possibly more than a tile
   int inner_begin, inner;  // range of the inner dimension
 };
 
@@ -57,8 +57,7 @@ class TileList {
     } else {
       while (tile_end_[expert_] * column_tiles_ <= index) ++expert_;
       const int before = expert_ == 0 ? 0 : tile_end_[expert_ - 1];
-      const Place place =
-          place_in(index - before * column_tiles_, tile_end_[expert_] - before);
+      const Place place = place_in(index - before * column_tiles_, tile_end_[expert_] - before);
       const int row = call_.offsets[expert_] + place.row;
       return {.expert = expert_,
               .row = row,

@@ -1,8 +1,8 @@
 #pragma once
 // Copies of boxes of a tensor from global into shared memory by the bulk tensor copy engine (TMA,
 // PTX ISA 9.7.9.27). A tensor map tells the engine the tensor's shape: what a box covers beyond it
-// arrives as zeros. Rows of a box are 128 bytes; the engine exchanges their 16-byte units (unit u of
-// row r goes to place u ^ r % 8) as wgmma expects it, free of bank conflicts.
+// arrives as zeros. Rows of a box are 128 bytes; the engine exchanges their 16-byte units (unit u
+// of row r goes to place u ^ r % 8) as wgmma expects it, free of bank conflicts.
 #include <cuda.h>
 
 #include "ops/hopper/mbarrier.cuh"
