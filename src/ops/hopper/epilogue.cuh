@@ -10,15 +10,16 @@ namespace shoal::ops::cuda::hopper {
 /// Eight neighbouring elements of two bytes.
 using Eight = uint4;
 
+/// x and y rounded to nearest even, x in the lower half.
 template <class Elem>
 __device__ inline unsigned pack_pair(float x, float y) {
-  union {
-    Elem elem[2];
-    unsigned word;
-  } pair;
-  pair.elem[0] = from_float<Elem>(x);
-  pair.elem[1] = from_float<Elem>(y);
-  return pair.word;
+  if constexpr (std::is_same_v<Elem, __nv_bfloat16>) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(x, y);
+    return reinterpret_cast<const unsigned&>(pair);
+  } else {
+    const __half2 pair = __floats2half2_rn(x, y);
+    return reinterpret_cast<const unsigned&>(pair);
+  }
 }
 template <class Elem>
 __device__ inline Vec<float, 8> unpack(const Eight& eight) {
@@ -75,6 +76,22 @@ __device__ inline void for_each_eight(const SumPlace& place, const Body& body) {
   }
 }
 
+/// Brings `kLines` lines of 128 bytes into the L2 cache.
+template <int kLines>
+__device__ inline void prefetch_lines(const void* first) {
+#pragma unroll
+  for (int i = 0; i < kLines; ++i) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const char*>(first) + i * 128));
+  }
+}
+/// Two of the 256 consumer threads look after each row of a tile.
+struct RowHelper {
+  int row, half;
+  __device__ RowHelper()
+      : row{(static_cast<int>(threadIdx.x) - kWarpgroup) / 2},
+        half{static_cast<int>(threadIdx.x) % 2} {}
+};
+
 template <class Elem>
 __device__ inline void store_eight(Elem* target, const Eight& value) {
   *reinterpret_cast<Eight*>(target) = value;
@@ -86,6 +103,7 @@ struct StoreRows {
   static constexpr int kColumnRanges = 1;
   Elem* c;
   int columns;
+  __device__ void prepare(const Tile& /*tile*/) const {}
   template <int kSums>
   __device__ void operator()(const float (&sums)[kSums], const Tile& tile,
                              const SumPlace& place) const {
@@ -100,38 +118,51 @@ struct StoreRows {
 /// c [E, N, K] = sums, or += sums, in fp32.
 struct StoreMatrix {
   static constexpr int kColumnRanges = 1;
+  static constexpr int kBatch = 16;  // loads under way at once
   float* c;
   std::int64_t matrix_elements;
   int columns;
   bool add;
+
+  /// Before the products of a tile: what will be added to comes closer.
+  __device__ void prepare(const Tile& tile) const {
+    const RowHelper own;
+    const int column = tile.column + own.half * 128;
+    if (add && own.row < tile.rows && column + 128 <= columns) {
+      prefetch_lines<4>(at(tile, own.row) + column);
+    }
+  }
   template <int kSums>
   __device__ void operator()(const float (&sums)[kSums], const Tile& tile,
                              const SumPlace& place) const {
-    constexpr int kBatch = 8;  // loads under way at once
-    float* corner = c + tile.expert * matrix_elements +
-                    std::int64_t{tile.row + place.row} * columns + tile.column + place.quad * 2;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       if (place.row + half * 8 >= tile.rows) continue;
+      float* row = at(tile, place.row + half * 8);
+      const int first = tile.column + place.quad * 2;
 #pragma unroll
-      for (int first = 0; first < kSums / 4; first += kBatch) {
-        Vec<float, 2> value[kBatch];
+      for (int block = 0; block < kSums / 4; block += kBatch) {
+        Vec<float, 2> value[kBatch] = {};
+        if (add) {
 #pragma unroll
-        for (int i = 0; i < kBatch; ++i) {
-          const int column = (first + i) * 8;
-          const bool inside = tile.column + column < columns;
-          value[i] =
-              add && inside ? load_vec<2>(corner + half * 8 * columns + column) : Vec<float, 2>{};
+          for (int i = 0; i < kBatch; ++i) {  // beyond c: any element of the row
+            value[i] = load_vec<2>(row + min(first + (block + i) * 8, columns - 2));
+          }
         }
 #pragma unroll
         for (int i = 0; i < kBatch; ++i) {
-          const int column = (first + i) * 8, at = (first + i) * 4 + half * 2;
-          if (tile.column + column >= columns) continue;
-          store_vec(corner + half * 8 * columns + column,
-                    Vec<float, 2>{{value[i].v[0] + sums[at], value[i].v[1] + sums[at + 1]}});
+          const int column = first + (block + i) * 8, sum = (block + i) * 4 + half * 2;
+          if (column >= columns) continue;
+          store_vec(row + column,
+                    Vec<float, 2>{{value[i].v[0] + sums[sum], value[i].v[1] + sums[sum + 1]}});
         }
       }
     }
+  }
+
+ private:
+  [[nodiscard]] __device__ float* at(const Tile& tile, int row) const {
+    return c + tile.expert * matrix_elements + std::int64_t{tile.row + row} * columns;
   }
 };
 
@@ -143,6 +174,7 @@ struct StoreSwiglu {
   Elem* gate_up;
   Elem* h;
   int columns;  // F
+  __device__ void prepare(const Tile& /*tile*/) const {}
   template <int kSums>
   __device__ void operator()(const float (&sums)[kSums], const Tile& tile,
                              const SumPlace& place) const {
@@ -171,28 +203,59 @@ struct StoreSwigluGradient {
   Elem* dgate_up;
   const Elem* gate_up;
   int columns;  // F
+
+  __device__ void prepare(const Tile& tile) const {
+    const RowHelper own;
+    if (own.row < tile.rows && tile.column + 256 <= columns) {
+      const std::int64_t row = std::int64_t{tile.row + own.row} * 2 * columns;
+      prefetch_lines<4>(gate_up + row + own.half * columns + tile.column);
+    }
+  }
   template <int kSums>
   __device__ void operator()(const float (&sums)[kSums], const Tile& tile,
                              const SumPlace& place) const {
-    for_each_eight<kSums / 4>(place, [&](int row, int column, int block, int half) {
-      const Eight dh = eight_of<Elem>(sums, block, half, place.quad);
-      const int f = tile.column + column;
-      if (row >= tile.rows || f >= columns) return;
-      const std::int64_t at = std::int64_t{tile.row + row} * 2 * columns + f;
-      const auto saved = [&](std::int64_t i) {
-        return unpack<Elem>(__ldg(reinterpret_cast<const Eight*>(gate_up + i)));
-      };
-      const Vec<float, 8> d = unpack<Elem>(dh), g = saved(at), u = saved(at + columns);
-      Vec<float, 8> dgate, dup;
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        const SwigluGradient gradient = swiglu_gradient(d.v[i], g.v[i], u.v[i]);
-        dgate.v[i] = gradient.gate;
-        dup.v[i] = gradient.up;
+    for (int half = 0; half < 2; ++half) {
+      const int row = place.row + half * 8;
+      const bool row_inside = row < tile.rows;
+      // Outside c nothing is stored, and loads that need no branch read the first row instead.
+      const std::int64_t row_begin =
+          row_inside ? std::int64_t{tile.row + row} * 2 * columns : std::int64_t{0};
+#pragma unroll
+      for (int first = 0; first < kSums / 4; first += 4 * kBatch) {
+        Eight gate[kBatch], up[kBatch];
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i) {
+          const int f = min(tile.column + (first + i * 4 + place.quad) * 8, columns - 8);
+          gate[i] = __ldg(reinterpret_cast<const Eight*>(gate_up + row_begin + f));
+          up[i] = __ldg(reinterpret_cast<const Eight*>(gate_up + row_begin + columns + f));
+        }
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i) {
+          const Eight dh = eight_of<Elem>(sums, first + i * 4, half, place.quad);
+          const int f = tile.column + (first + i * 4 + place.quad) * 8;
+          if (!row_inside || f >= columns) continue;
+          store(row_begin + f, dh, gate[i], up[i]);
+        }
       }
-      store_eight(dgate_up + at, pack<Elem>(dgate));
-      store_eight(dgate_up + at + columns, pack<Elem>(dup));
-    });
+    }
+  }
+
+ private:
+  static constexpr int kBatch = 4;  // pairs of loads under way at once
+
+  __device__ void store(std::int64_t at, const Eight& dh, const Eight& gate,
+                        const Eight& up) const {
+    const Vec<float, 8> d = unpack<Elem>(dh), g = unpack<Elem>(gate), u = unpack<Elem>(up);
+    Vec<float, 8> dgate, dup;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const SwigluGradient gradient = swiglu_gradient(d.v[i], g.v[i], u.v[i]);
+      dgate.v[i] = gradient.gate;
+      dup.v[i] = gradient.up;
+    }
+    store_eight(dgate_up + at, pack<Elem>(dgate));
+    store_eight(dgate_up + at + columns, pack<Elem>(dup));
   }
 };
 

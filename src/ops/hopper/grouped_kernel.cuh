@@ -103,29 +103,6 @@ __device__ void clear_stage_from(unsigned char* stage, int inner, int warpgroup)
   asm volatile("bar.sync %0, %1;" ::"r"(1 + warpgroup), "n"(kWarpgroup) : "memory");
 }
 
-/// The second consumer starts kLead stages after the first and stays behind it: while one runs its
-/// epilogue, the other keeps the tensor cores busy.
-struct Lead {
-  static constexpr int kLead = 2;
-  static constexpr int kBarrier = 1 + kConsumers;
-  int stages_left = kLead;
-
-  __device__ static void follow() {
-    asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(kConsumers * kWarpgroup) : "memory");
-  }
-  __device__ void take_stage() {
-    if (--stages_left == 0) let_follow();
-  }
-  __device__ void finish() {
-    if (stages_left > 0) let_follow();
-  }
-
- private:
-  __device__ static void let_follow() {
-    asm volatile("bar.arrive %0, %1;" ::"n"(kBarrier), "n"(kConsumers * kWarpgroup) : "memory");
-  }
-};
-
 /// sums += the products of one stage, 64 rows of a from `row` on; asynchronous.
 template <class P, int kSums>
 __device__ void multiply_stage(float (&sums)[kSums], unsigned stage, int row) {
@@ -155,11 +132,10 @@ __device__ void consume(Shared<P>& shared, typename P::Tiles& tiles, const Epilo
   const int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup - 1;
   const SumPlace place{warpgroup, static_cast<int>(threadIdx.x) % kWarpgroup};
   typename P::Position at;
-  Lead lead;
-  if (warpgroup > 0) Lead::follow();
   for (int index = tiles.first(); index < tiles.count(); index += tiles.stride()) {
     const Tile tile = tiles.take(index);
     float sums[P::kColumns / 2] = {};
+    epilogue.prepare(tile);
     int reading = -1;  // stage that products under way still read
     for (int inner = 0; inner < tile.inner; inner += kStageInner) {
       shared.full[at.stage].wait(at.parity);
@@ -168,7 +144,6 @@ __device__ void consume(Shared<P>& shared, typename P::Tiles& tiles, const Epilo
         if (left < kStageInner) clear_stage_from<P>(shared.stages[at.stage], left, warpgroup);
       }
       multiply_stage<P>(sums, shared_address(shared.stages[at.stage]), warpgroup * 64);
-      if (warpgroup == 0) lead.take_stage();
       wait_products<1>();
       if (reading >= 0) release<P>(shared.empty[reading]);
       reading = at.stage;
@@ -178,7 +153,6 @@ __device__ void consume(Shared<P>& shared, typename P::Tiles& tiles, const Epilo
     if (reading >= 0) release<P>(shared.empty[reading]);
     epilogue(sums, tile, place);
   }
-  if (warpgroup == 0) lead.finish();
 }
 
 template <class P, class Epilogue>
@@ -240,14 +214,12 @@ void launch(const Exec& exec, const GroupedCall& call, std::int64_t rows,
   const std::int64_t steps = P::kForm == GroupedForm::tn
                                  ? call.experts * ceil_div(call.n, kStepRows)
                                  : ceil_div(rows, kStepRows) + call.experts;
-  const unsigned clusters = blocks_for(steps * ceil_div(columns, P::kColumns), 1,
-                                       exec.cuda().multiprocessors / P::kCluster);
   const auto kernel = &grouped_kernel<P, Epilogue>;
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim = {.x = P::kCluster, .y = 1, .z = 1};
   cudaLaunchConfig_t config{};
-  config.gridDim = clusters * P::kCluster;
+  config.gridDim = P::kCluster;
   config.blockDim = kThreads;
   config.dynamicSmemBytes = Shared<P>::bytes(call.experts);
   config.stream = exec.cuda().stream;
@@ -255,6 +227,11 @@ void launch(const Exec& exec, const GroupedCall& call, std::int64_t rows,
   config.numAttrs = P::kCluster > 1 ? 1 : 0;
   shoal::cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                           static_cast<int>(config.dynamicSmemBytes)));
+  int at_once = exec.cuda().multiprocessors;
+  if constexpr (P::kCluster > 1) {  // not every pair of multiprocessors can hold a cluster
+    shoal::cuda::check(cudaOccupancyMaxActiveClusters(&at_once, kernel, &config));
+  }
+  config.gridDim = P::kCluster * blocks_for(steps * ceil_div(columns, P::kColumns), 1, at_once);
   shoal::cuda::check(cudaLaunchKernelEx(&config, kernel, call, map_of_a<P>(call, rows, dtype),
                                         map_of_b<P>(call, rows, dtype), epilogue));
 }
