@@ -56,11 +56,14 @@ void Experts::forward(const Exec& exec, const ConstTensorView& rows_RD,
 void Experts::backward_input(const Exec& exec, const TensorView& drows_RD,
                              const ConstTensorView& offset_E1, const ExpertsSaved& saved,
                              const ExpertsDelta& delta) const {
-  ops::grouped_swiglu_backward(exec, {.dgate_up_RF = delta.dgate_up_RF,
-                                      .dout_RD = delta.dout_RD,
-                                      .down_EDF = down_.value,
-                                      .gate_up_RF = saved.gate_up_RF,
-                                      .offsets_E1 = offset_E1});
+  const ScratchScope scope{exec};
+  const TensorView dh_RF = scratch(exec, {drows_RD.dim(0), down_.value.dim(2)}, elem_);
+  ops::grouped_gemm_nn(exec,
+                       {.c = dh_RF, .a = delta.dout_RD, .b = down_.value, .offsets_E1 = offset_E1});
+  ops::swiglu_backward(exec, {.dgate_up_RF = delta.dgate_up_RF,
+                              .dh_RF = dh_RF,
+                              .gate_up_RF = saved.gate_up_RF,
+                              .rows_limit = rows_limit(offset_E1)});
   ops::grouped_gemm_nn(
       exec, {.c = drows_RD, .a = delta.dgate_up_RF, .b = gate_up_.value, .offsets_E1 = offset_E1});
 }

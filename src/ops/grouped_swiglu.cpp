@@ -5,14 +5,6 @@
 #include "shoal/ops/swiglu.hpp"
 
 namespace shoal::ops {
-namespace {
-
-ConstTensorView rows_limit(const ConstTensorView& offsets_E1) {
-  return offsets_E1.rows(offsets_E1.dim(0) - 1, 1);
-}
-
-}  // namespace
-
 void grouped_swiglu_forward(const Exec& exec, const GroupedSwigluForward& a) {
   const std::int64_t R = a.rows_RD.dim(0), D = a.rows_RD.dim(1);
   const std::int64_t E = a.gate_up_EFD.dim(0), F = a.h_RF.dim(1);
@@ -30,30 +22,7 @@ void grouped_swiglu_forward(const Exec& exec, const GroupedSwigluForward& a) {
   grouped_gemm_nt(
       exec, {.c = a.gate_up_RF, .a = a.rows_RD, .b = a.gate_up_EFD, .offsets_E1 = a.offsets_E1});
   swiglu_forward(
-      exec, {.h_RF = a.h_RF, .gate_up_RF = a.gate_up_RF, .rows_limit = rows_limit(a.offsets_E1)});
-}
-
-void grouped_swiglu_backward(const Exec& exec, const GroupedSwigluBackward& a) {
-  const std::int64_t R = a.dout_RD.dim(0), D = a.dout_RD.dim(1);
-  const std::int64_t E = a.down_EDF.dim(0), F = a.down_EDF.dim(2);
-  const DType elem = a.dout_RD.dtype();
-  expect_floating(a.dout_RD, "grouped_swiglu dout");
-  expect_tensor(a.dgate_up_RF, {R, 2 * F}, elem, "grouped_swiglu dgate_up");
-  expect_tensor(a.gate_up_RF, {R, 2 * F}, elem, "grouped_swiglu gate_up");
-  expect_tensor(a.down_EDF, {E, D, F}, elem, "grouped_swiglu weight");
-  expect_tensor(a.offsets_E1, {E + 1}, DType::i32, "grouped_swiglu offsets");
-  if constexpr (kHasCuda) {
-    const bool nothing_to_do = R * F == 0;
-    if (exec.on_gpu() && !exec.is_dry() && !nothing_to_do && cuda::grouped_swiglu_backward(exec, a))
-      return;
-  }
-  const ScratchScope scope{exec};
-  const TensorView dh_RF = scratch(exec, {R, F}, elem);
-  grouped_gemm_nn(exec, {.c = dh_RF, .a = a.dout_RD, .b = a.down_EDF, .offsets_E1 = a.offsets_E1});
-  swiglu_backward(exec, {.dgate_up_RF = a.dgate_up_RF,
-                         .dh_RF = dh_RF,
-                         .gate_up_RF = a.gate_up_RF,
-                         .rows_limit = rows_limit(a.offsets_E1)});
+      exec, {.h_RF = a.h_RF, .gate_up_RF = a.gate_up_RF, .rows_limit = a.offsets_E1.rows(E, 1)});
 }
 
 }  // namespace shoal::ops

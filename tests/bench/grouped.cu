@@ -98,7 +98,7 @@ bool check_form(const Exec& exec, const Case& x, bool add) {
   return report(text, d.relative < 3e-3 && bits.not_equal == 0, d);
 }
 
-/// The fused kernels against the two ops: equal in every bit once the products are.
+/// The fused kernel against the two ops: equal in every bit once the products are.
 bool check_swiglu(const Exec& exec, const Case& x) {
   const auto E = static_cast<std::int64_t>(x.offsets.size()) - 1, R = x.offsets.back() + x.spare;
   const std::int64_t F = x.n, D = x.k;
@@ -108,22 +108,15 @@ bool check_swiglu(const Exec& exec, const Case& x) {
   const ConstTensorView limit = ConstTensorView{offsets}.rows(E, 1);
   const Tensor rows = random_tensor(exec, {R, D}, x.dtype, 3);
   const Tensor up = random_tensor(exec, {E, 2 * F, D}, x.dtype, 4, 0.05F);
-  const Tensor down = random_tensor(exec, {E, D, F}, x.dtype, 5, 0.05F);
-  const Tensor h = make({R, F}), h2 = make({R, F}), dh = make({R, F});
+  const Tensor h = make({R, F}), h2 = make({R, F});
   const Tensor gate_up = make({R, 2 * F}), gate_up2 = make({R, 2 * F});
-  const Tensor d = make({R, 2 * F}), d2 = make({R, 2 * F});
-  for (const Tensor* t : {&h, &h2, &dh, &gate_up, &gate_up2, &d, &d2}) poison(exec, *t);
-  const bool taken = ops::cuda::grouped_swiglu_forward(exec, {h, gate_up, rows, up, offsets}) &&
-                     ops::cuda::grouped_swiglu_backward(exec, {d, rows, down, gate_up, offsets});
+  for (const Tensor* t : {&h, &h2, &gate_up, &gate_up2}) poison(exec, *t);
+  const bool taken = ops::cuda::grouped_swiglu_forward(exec, {h, gate_up, rows, up, offsets});
   ops::grouped_gemm_nt(exec, {.c = gate_up2, .a = rows, .b = up, .offsets_E1 = offsets});
   ops::swiglu_forward(exec, {.h_RF = h2, .gate_up_RF = gate_up2, .rows_limit = limit});
-  ops::grouped_gemm_nn(exec, {.c = dh, .a = rows, .b = down, .offsets_E1 = offsets});
-  ops::swiglu_backward(exec, {d2, dh, gate_up2, limit});
   const Difference in_gate_up = compare(exec, gate_up, gate_up2), in_h = compare(exec, h, h2);
-  const Difference in_d = compare(exec, d, d2);
-  const bool good = taken && in_gate_up.not_equal + in_h.not_equal + in_d.not_equal == 0;
-  return report("swiglu gate_up", good, in_gate_up) && report("swiglu h", good, in_h) &&
-         report("swiglu dgate_up", good, in_d);
+  const bool good = taken && in_gate_up.not_equal + in_h.not_equal == 0;
+  return report("swiglu gate_up", good, in_gate_up) && report("swiglu h", good, in_h);
 }
 
 bool check_all(const Exec& exec) {

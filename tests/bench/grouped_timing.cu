@@ -108,9 +108,6 @@ void time_forward(const Problem& p) {
 void time_backward(const Problem& p) {
   const double up = 4.0 * p.R * p.D * p.F, down = up / 2;
   const ConstTensorView limit = ConstTensorView{p.offsets}.rows(p.E, 1);
-  print(p, "dh + SwiGLU gradient", down, [&] {
-    grouped_swiglu_backward(p.exec, {p.dgate_up, p.out, p.down, p.gate_up, p.offsets});
-  });
   print(p, "dh", down, [&] {
     grouped_gemm_nn(p.exec, {.c = p.dh, .a = p.out, .b = p.down, .offsets_E1 = p.offsets});
   });

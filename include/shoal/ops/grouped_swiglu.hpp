@@ -15,21 +15,8 @@ struct GroupedSwigluForward {
 };
 void grouped_swiglu_forward(const Exec& exec, const GroupedSwigluForward& args);
 
-/// Input gradient of the down-projection and through the activation: dh = dout weight by expert,
-/// as grouped_gemm_nn has it, then swiglu_backward; the same bits. dh takes scratch memory where it
-/// is not kept in registers.
-struct GroupedSwigluBackward {
-  TensorView dgate_up_RF;      ///< out elem [R, 2F]; must not overlap gate_up
-  ConstTensorView dout_RD;     ///< elem [R, D], sorted by expert
-  ConstTensorView down_EDF;    ///< elem [E, D, F]: the weights
-  ConstTensorView gate_up_RF;  ///< elem [R, 2F] of the forward pass
-  ConstTensorView offsets_E1;
-};
-void grouped_swiglu_backward(const Exec& exec, const GroupedSwigluBackward& args);
-
 namespace cuda {
 /// False, having done nothing, where the fused kernel does not take the call.
 bool grouped_swiglu_forward(const Exec& exec, const GroupedSwigluForward& args);
-bool grouped_swiglu_backward(const Exec& exec, const GroupedSwigluBackward& args);
 }  // namespace cuda
 }  // namespace shoal::ops

@@ -21,20 +21,18 @@ inline constexpr int kThreads = (1 + kConsumers) * kWarpgroup;
 inline constexpr int kProducerRegisters = 40;
 inline constexpr int kConsumerRegisters = 232;
 
-/// Element type, form of the product, columns and stages: all that the shape of the kernel hangs
-/// on. kCluster blocks share the columns that they multiply by.
-template <class ElemType, GroupedForm kFormValue, int kColumnsValue, int kClusterValue>
+/// Element type, form of the product and columns of a tile: all that the kernel's shape hangs on.
+template <class ElemType, GroupedForm kFormValue, int kColumnsValue>
 struct Plan {
   using Elem = ElemType;
   static constexpr GroupedForm kForm = kFormValue;
   static constexpr int kColumns = kColumnsValue;
-  static constexpr int kCluster = kClusterValue;
   static constexpr int kStages = kColumns == 256 ? 4 : 6;
   static constexpr bool kAInnerFirst = kForm == GroupedForm::tn;
   static constexpr bool kBInnerFirst = kForm != GroupedForm::nt;
   using A = Operand<kTileRows, kAInnerFirst>;
   using B = Operand<kColumns, kBInnerFirst>;
-  using Tiles = TileList<kForm, kColumns, kCluster>;
+  using Tiles = TileList<kForm, kColumns>;
   using Position = RingPosition<kStages>;
   static constexpr unsigned kStageBytes = A::kBytes + B::kBytes;
 };
@@ -56,18 +54,25 @@ struct Shared {
   __device__ void init_barriers() {
     for (int i = 0; i < P::kStages; ++i) {
       full[i].init(1);
-      // A lane of each consumer warp of each block that the stage's copies reach.
-      empty[i].init(P::kCluster * kConsumers * kWarpgroup / kWarpSize);
+      empty[i].init(kConsumers * kWarpgroup / kWarpSize);  // a lane of each consumer warp
     }
     fence_barrier_init();
   }
 };
 
+/// Blocks take the tiles of the list in turn.
+__device__ inline int first_tile() {
+  return static_cast<int>(blockIdx.x);
+}
+__device__ inline int tile_stride() {
+  return static_cast<int>(gridDim.x);
+}
+
 template <class P, int kColumnRanges>
 __device__ void produce(Shared<P>& shared, typename P::Tiles& tiles, const GroupedCall& call,
                         const CUtensorMap& a, const CUtensorMap& b) {
   typename P::Position at;
-  for (int index = tiles.first(); index < tiles.count(); index += tiles.stride()) {
+  for (int index = first_tile(); index < tiles.count(); index += tile_stride()) {
     const Tile tile = tiles.take(index);
     const auto a_row = [&](int box) { return tile.row + box * P::A::kBoxOuter; };
     const auto b_column = [&](int box) {
@@ -84,9 +89,8 @@ __device__ void produce(Shared<P>& shared, typename P::Tiles& tiles, const Group
       const unsigned stage = shared_address(shared.stages[at.stage]);
       shared.empty[at.stage].wait(at.parity ^ 1U);
       full.arrive_expecting(P::kStageBytes);
-      P::A::template load<1>(stage, a, 0, tile.inner_begin + inner, a_row, full);
-      P::B::template load<P::kCluster>(stage + P::A::kBytes, b, b_matrix, tile.inner_begin + inner,
-                                       b_column, full);
+      P::A::load(stage, a, 0, tile.inner_begin + inner, a_row, full);
+      P::B::load(stage + P::A::kBytes, b, b_matrix, tile.inner_begin + inner, b_column, full);
       at.advance();
     }
   }
@@ -116,15 +120,9 @@ __device__ void multiply_stage(float (&sums)[kSums], unsigned stage, int row) {
   commit_products();
 }
 
-/// The calling warp has read a stage: tells every block that copies into it.
-template <class P>
-__device__ void release(Barrier& empty) {
-  if (threadIdx.x % kWarpSize != 0) return;
-  if constexpr (P::kCluster == 1) {
-    empty.arrive();
-  } else {
-    for (unsigned rank = 0; rank < P::kCluster; ++rank) empty.arrive_at(rank);
-  }
+/// The calling warp has read a stage.
+__device__ inline void release(Barrier& empty) {
+  if (threadIdx.x % kWarpSize == 0) empty.arrive();
 }
 
 template <class P, class Epilogue>
@@ -132,7 +130,7 @@ __device__ void consume(Shared<P>& shared, typename P::Tiles& tiles, const Epilo
   const int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup - 1;
   const SumPlace place{warpgroup, static_cast<int>(threadIdx.x) % kWarpgroup};
   typename P::Position at;
-  for (int index = tiles.first(); index < tiles.count(); index += tiles.stride()) {
+  for (int index = first_tile(); index < tiles.count(); index += tile_stride()) {
     const Tile tile = tiles.take(index);
     float sums[P::kColumns / 2] = {};
     epilogue.prepare(tile);
@@ -145,12 +143,12 @@ __device__ void consume(Shared<P>& shared, typename P::Tiles& tiles, const Epilo
       }
       multiply_stage<P>(sums, shared_address(shared.stages[at.stage]), warpgroup * 64);
       wait_products<1>();
-      if (reading >= 0) release<P>(shared.empty[reading]);
+      if (reading >= 0) release(shared.empty[reading]);
       reading = at.stage;
       at.advance();
     }
     wait_products<0>();
-    if (reading >= 0) release<P>(shared.empty[reading]);
+    if (reading >= 0) release(shared.empty[reading]);
     epilogue(sums, tile, place);
   }
 }
@@ -170,7 +168,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   const auto columns = static_cast<int>(P::kForm == GroupedForm::nt ? call.n : call.k);
   typename P::Tiles tiles{shared.tile_end(), call, columns};
   __syncthreads();
-  if constexpr (P::kCluster > 1) synchronize_cluster();  // barriers of both are ready
   if (threadIdx.x < kWarpgroup) {
     shrink_registers<kProducerRegisters>();
     if (threadIdx.x == 0) produce<P, Epilogue::kColumnRanges>(shared, tiles, call, a, b);
@@ -178,7 +175,6 @@ __global__ void __launch_bounds__(kThreads, 1)
     grow_registers<kConsumerRegisters>();
     consume<P>(shared, tiles, epilogue);
   }
-  if constexpr (P::kCluster > 1) synchronize_cluster();  // neither leaves while the other signals
 #else
   __trap();  // the launcher chooses this kernel on compute capability 9.0 only
 #endif
@@ -209,31 +205,19 @@ template <class P, class Epilogue>
 void launch(const Exec& exec, const GroupedCall& call, std::int64_t rows,
             const Epilogue& epilogue) {
   const DType dtype = std::is_same_v<typename P::Elem, __half> ? DType::f16 : DType::bf16;
-  constexpr std::int64_t kStepRows = kTileRows * P::kCluster;
   const std::int64_t columns = P::kForm == GroupedForm::nt ? call.n : call.k;
-  const std::int64_t steps = P::kForm == GroupedForm::tn
-                                 ? call.experts * ceil_div(call.n, kStepRows)
-                                 : ceil_div(rows, kStepRows) + call.experts;
+  const std::int64_t row_tiles = P::kForm == GroupedForm::tn
+                                     ? call.experts * ceil_div(call.n, kTileRows)
+                                     : ceil_div(rows, kTileRows) + call.experts;
+  const unsigned blocks =
+      blocks_for(row_tiles * ceil_div(columns, P::kColumns), 1, exec.cuda().multiprocessors);
+  const std::size_t bytes = Shared<P>::bytes(call.experts);
   const auto kernel = &grouped_kernel<P, Epilogue>;
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {.x = P::kCluster, .y = 1, .z = 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = P::kCluster;
-  config.blockDim = kThreads;
-  config.dynamicSmemBytes = Shared<P>::bytes(call.experts);
-  config.stream = exec.cuda().stream;
-  config.attrs = &cluster;
-  config.numAttrs = P::kCluster > 1 ? 1 : 0;
   shoal::cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                          static_cast<int>(config.dynamicSmemBytes)));
-  int at_once = exec.cuda().multiprocessors;
-  if constexpr (P::kCluster > 1) {  // not every pair of multiprocessors can hold a cluster
-    shoal::cuda::check(cudaOccupancyMaxActiveClusters(&at_once, kernel, &config));
-  }
-  config.gridDim = P::kCluster * blocks_for(steps * ceil_div(columns, P::kColumns), 1, at_once);
-  shoal::cuda::check(cudaLaunchKernelEx(&config, kernel, call, map_of_a<P>(call, rows, dtype),
-                                        map_of_b<P>(call, rows, dtype), epilogue));
+                                          static_cast<int>(bytes)));
+  kernel<<<blocks, kThreads, bytes, exec.cuda().stream>>>(call, map_of_a<P>(call, rows, dtype),
+                                                          map_of_b<P>(call, rows, dtype), epilogue);
+  check_launch();
 }
 
 }  // namespace shoal::ops::cuda::hopper

@@ -4,7 +4,6 @@
 // the same list of tiles. Neighbouring tiles of the list run at the same time: they come from a
 // panel of a few row tiles of one expert, so that both operands are read from the L2 cache.
 #include "ops/grouped_gemm.cuh"
-#include "ops/hopper/mbarrier.cuh"
 
 namespace shoal::ops::cuda::hopper {
 
@@ -19,27 +18,20 @@ struct Tile {
   int inner_begin, inner;  // range of the inner dimension
 };
 
-/// Blocks work alone or (kCluster = 2) in pairs, which take the same index and get row tiles one
-/// below the other: the second of an odd number's last pair has no rows.
-template <GroupedForm kForm, int kColumns, int kCluster>
+template <GroupedForm kForm, int kColumns>
 class TileList {
  public:
   /// `tile_end`: room for an int for each expert. All threads of the block call.
   __device__ TileList(int* tile_end, const GroupedCall& call, int columns)
-      : call_{call},
-        tile_end_{tile_end},
-        column_tiles_{(columns + kColumns - 1) / kColumns},
-        rank_{kCluster == 1 ? 0 : static_cast<int>(cluster_rank())} {
+      : call_{call}, tile_end_{tile_end}, column_tiles_{(columns + kColumns - 1) / kColumns} {
     if constexpr (kForm == GroupedForm::tn) {
       count_ = call.experts * row_tiles_of_matrix() * column_tiles_;
     } else {
-      count_row_tiles<kStepRows>(tile_end, call);
+      count_row_tiles<kTileRows>(tile_end, call);
       count_ = tile_end[call.experts - 1] * column_tiles_;
     }
   }
   [[nodiscard]] __device__ int count() const { return count_; }
-  [[nodiscard]] __device__ int first() const { return static_cast<int>(blockIdx.x) / kCluster; }
-  [[nodiscard]] __device__ int stride() const { return static_cast<int>(gridDim.x) / kCluster; }
 
   /// Indices must not descend from call to call.
   [[nodiscard]] __device__ Tile take(int index) {
@@ -69,28 +61,23 @@ class TileList {
   }
 
  private:
-  static constexpr int kStepRows = kTileRows * kCluster;
-  static constexpr int kPanelSteps = kPanelTiles / kCluster;
-
   struct Place {
     int row, column;
   };
   /// Panels of kPanelTiles row tiles, in each column after column.
   [[nodiscard]] __device__ Place place_in(int index, int row_tiles) const {
-    const int panel = index / (kPanelSteps * column_tiles_);
-    const int inside = index - panel * kPanelSteps * column_tiles_;
-    const int height = min(kPanelSteps, row_tiles - panel * kPanelSteps);
-    return {(panel * kPanelSteps + inside % height) * kStepRows + rank_ * kTileRows,
-            inside / height * kColumns};
+    const int panel = index / (kPanelTiles * column_tiles_);
+    const int inside = index - panel * kPanelTiles * column_tiles_;
+    const int height = min(kPanelTiles, row_tiles - panel * kPanelTiles);
+    return {(panel * kPanelTiles + inside % height) * kTileRows, inside / height * kColumns};
   }
   [[nodiscard]] __device__ int row_tiles_of_matrix() const {
-    return (static_cast<int>(call_.n) + kStepRows - 1) / kStepRows;
+    return (static_cast<int>(call_.n) + kTileRows - 1) / kTileRows;
   }
 
   const GroupedCall& call_;
   const int* tile_end_;
   int column_tiles_;
-  int rank_;
   int count_ = 0;
   int expert_ = 0;
 };

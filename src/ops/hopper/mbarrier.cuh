@@ -17,17 +17,6 @@ struct Barrier {
   __device__ void arrive() {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(address()) : "memory");
   }
-  /// Arrives at the same barrier of block `rank` of the cluster.
-  __device__ void arrive_at(unsigned rank) {
-    asm volatile(
-        "{\n"
-        ".reg .b32 remote;\n"
-        "mapa.shared::cluster.u32 remote, %0, %1;\n"
-        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
-        "}\n" ::"r"(address()),
-        "r"(rank)
-        : "memory");
-  }
   /// Arrives and announces bytes that asynchronous copies will bring.
   __device__ void arrive_expecting(unsigned bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address()),
@@ -53,17 +42,6 @@ struct Barrier {
 /// Makes initialised barriers visible to the asynchronous copies of this block.
 __device__ inline void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-}
-
-/// Of this block in its cluster.
-__device__ inline unsigned cluster_rank() {
-  unsigned rank = 0;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-/// All threads of all blocks of the cluster wait for each other.
-__device__ inline void synchronize_cluster() {
-  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
 
 /// Place in a ring of kStages: the stage, and the parity of the phase that it is in.

@@ -20,26 +20,16 @@ struct Operand {
   static constexpr int kBoxes = kOuter / kBoxOuter;
   static constexpr unsigned kBytes = kBoxes * kBoxBytes;
 
-  /// Starts the copies of a stage. `outer(box)` is the first outer index of a box. kShare blocks of
-  /// a cluster that need the same operand each copy their share of the boxes into all.
-  template <int kShare, class Outer>
+  /// Starts the copies of a stage. `outer(box)` is the first outer index of a box.
+  template <class Outer>
   __device__ static void load(unsigned shared, const CUtensorMap& map, int matrix, int inner,
                               const Outer& outer, const Barrier& full) {
-    static_assert(kBoxes % kShare == 0);
-    constexpr int kOwn = kBoxes / kShare;
-    const int first = kShare == 1 ? 0 : static_cast<int>(cluster_rank()) * kOwn;
 #pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-      const int box = first + i;
+    for (int box = 0; box < kBoxes; ++box) {
       const BoxOrigin at = kInnerFirst
                                ? BoxOrigin{.matrix = matrix, .row = inner, .column = outer(box)}
                                : BoxOrigin{.matrix = matrix, .row = outer(box), .column = inner};
-      const unsigned target = shared + static_cast<unsigned>(box) * kBoxBytes;
-      if constexpr (kShare == 1) {
-        copy_box(target, map, at, full);
-      } else {
-        copy_box_to_both(target, map, at, full);
-      }
+      copy_box(shared + static_cast<unsigned>(box) * kBoxBytes, map, at, full);
     }
   }
 

@@ -38,19 +38,6 @@ __device__ inline void copy_box(unsigned shared, const CUtensorMap& map, const B
       : "memory");
 }
 
-/// The same into all blocks of a cluster of two, at the same address of each and towards the same
-/// barrier of each.
-__device__ inline void copy_box_to_both(unsigned shared, const CUtensorMap& map,
-                                        const BoxOrigin& at, const Barrier& barrier) {
-  constexpr std::uint16_t kBoth = 3;
-  asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      ".multicast::cluster [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared),
-      "l"(reinterpret_cast<std::uint64_t>(&map)), "r"(at.column), "r"(at.row), "r"(at.matrix),
-      "r"(barrier.address()), "h"(kBoth)
-      : "memory");
-}
-
 __device__ inline void prefetch_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<std::uint64_t>(&map)) : "memory");
 }
