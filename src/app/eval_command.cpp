@@ -51,13 +51,16 @@ train::ValidationRow evaluate(const Invocation& call, const std::filesystem::pat
   const DType elem = train::parse_precision(c.precision);
   const Exec dry = Exec::dry(device);
   const LoadedModel counted{dry, model, elem};
-  train::Evaluator{dry, windows}.measure(dry, counted.model());
+  train::Evaluator{dry, windows}.measure(dry, train::ForwardChain{counted.model()});
 
   const Exec exec{device, dry.arena().plan()};
   const LoadedModel loaded{exec, model, elem};
   loaded.load(exec, checkpoint);
   train::Evaluator evaluator{exec, windows};
-  return evaluator.run(exec, {.model = &loaded.model(), .dataset = what.dataset}, call.world);
+  const train::ForwardChain chain{loaded.model()};
+  return evaluator.run(
+      exec, {.model = &chain, .dataset = what.dataset},
+      {.all = call.world, .data = {.index = call.world.rank(), .count = call.world.size()}});
 }
 
 }  // namespace

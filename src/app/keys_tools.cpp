@@ -7,6 +7,33 @@ void add_plan_keys(KeyTable& table, PlanConfig& c) {
   table.section("plan", "`shoal plan` and `shoal train --dry-run`.");
   table.add("dry_run", c.dry_run, "train: check the configuration, print the plan, stop");
   table.add("ranks", c.ranks, "number of ranks to plan for; 0: those of this job");
+  table.add("gpus", c.gpus, "search the fastest layout for so many GPUs; 0: plan the one given");
+  table.add("gpus_per_node", c.gpus_per_node, "GPUs that share a node's fast links");
+  table.add("calibration", c.calibration,
+            "file of `shoal bench --calibrate`; empty: published figures of H100 or H200");
+  table.add("memory_gb", c.memory_gb, "memory of one GPU, 10^9 bytes");
+  table.add("write_sbatch", c.write_sbatch, "write a job script for the best layout to this file");
+  table.add("schedule_picture", c.schedule_picture,
+            "write the pipeline's timeline to this file, .png or .txt");
+}
+
+void add_verify_keys(KeyTable& table, VerifyConfig& c) {
+  table.section("verify", "`shoal verify-layout`.");
+  table.add("layout", c.layout,
+            "\"tp=2,pp=2,ep=2\": keys of [parallel], over those of the input; dp takes the rest");
+  table.add("tolerance", c.tolerance,
+            "largest norm-relative deviation of a gradient; 0: by precision (fp32: 1e-5)");
+  table.add("fault", c.fault,
+            "plant one to see it found: none | skip_reduction | double_gradient | swap_experts | "
+            "aux_scale");
+}
+
+void add_bench_keys(KeyTable& table, BenchConfig& c) {
+  table.section("bench", "`shoal bench`.");
+  table.add("calibrate", c.calibrate, "time the ops of a step and the links between these ranks");
+  table.add("output", c.output, "file to write");
+  table.add("device", c.device, "auto | cpu | cuda");
+  table.add("precision", c.precision, "auto (bf16 on a GPU, fp32 on the CPU) | fp32 | bf16 | fp16");
 }
 
 void add_evaluate_keys(KeyTable& table, EvaluateConfig& c) {
@@ -52,6 +79,8 @@ void add_exchange_keys(KeyTable& table, Config& config) {
 
 void add_tool_keys(KeyTable& table, Config& config) {
   add_plan_keys(table, config.plan);
+  add_bench_keys(table, config.bench);
+  add_verify_keys(table, config.verify);
   add_evaluate_keys(table, config.evaluate);
   add_generate_keys(table, config.generate);
   add_exchange_keys(table, config);

@@ -8,12 +8,13 @@ namespace shoal::app {
 LoadedModel::LoadedModel(const Exec& exec, const nn::ModelConfig& config, DType elem)
     : layout_{nn::make_layout(config, nn::whole_model(config))},
       store_{exec, layout_.parameters, elem, /*gradients=*/false},
+      state_{nn::make_model_state(exec, config)},
       dispatcher_{config.num_experts, config.capacity_factor},
-      model_{exec,
-             {.config = config,
+      model_{{.config = config,
               .compute = nn::ComputeConfig{},
-              .layout = layout_,
+              .layout = layout_.stages.front(),
               .store = store_,
+              .state = state_,
               .groups = {.tensor = &tensor_group_, .dispatcher = &dispatcher_}}} {}
 
 void LoadedModel::load(const Exec& exec, const std::filesystem::path& checkpoint) const {
@@ -21,7 +22,7 @@ void LoadedModel::load(const Exec& exec, const std::filesystem::path& checkpoint
   reader.check(layout_.parameters);
   train::load_weights(exec, reader, store_);
   const auto biases = train::read_router_bias(checkpoint);
-  for (const nn::NamedView& target : model_.state().checkpointed()) {
+  for (const nn::NamedView& target : state_.checkpointed()) {
     for (const train::NamedValues& bias : biases) {
       if (bias.name == target.name) {
         upload_values(exec, target.view, std::span<const float>{bias.values});

@@ -23,8 +23,9 @@ class LoadedModel {
   [[nodiscard]] const nn::Model& model() const { return model_; }
 
  private:
-  nn::StageLayout layout_;
+  nn::RankLayout layout_;
   nn::ParameterStore store_;
+  nn::ModelState state_;
   nn::LocalShardGroup tensor_group_;
   nn::LocalDispatcher dispatcher_;
   nn::Model model_;

@@ -41,6 +41,14 @@ std::vector<std::string> normalize(const std::vector<std::string>& arguments,
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
     const bool option = argument.starts_with("--") && argument.size() > 2;
+    if (!rules.input_option.empty() && argument.starts_with("--" + rules.input_option)) {
+      const std::string rest = argument.substr(2 + rules.input_option.size());
+      if (rest.empty() || rest.front() == '=') {
+        result.push_back(!rest.empty() ? rest.substr(1)
+                                       : (i + 1 < arguments.size() ? arguments[++i] : ""));
+        continue;
+      }
+    }
     if (!option && !is_assignment(argument)) {
       result.push_back(argument);
       continue;

@@ -2,7 +2,6 @@
 
 #include "app/commands.hpp"
 #include "shoal/base/log.hpp"
-#include "shoal/train/plan.hpp"
 #include "shoal/train/run.hpp"
 
 namespace shoal::app {
@@ -46,16 +45,6 @@ ExitCode train_command(const Invocation& call) {
   log::info(build_information());
   log::info(config.effective_text);
   return train::run(config, call.world);
-}
-
-ExitCode plan_command(const Invocation& call) {
-  const auto asked = static_cast<int>(call.config.plan.ranks);
-  const int ranks = asked > 0 ? asked : call.world.size();
-  require_valid_run(call, ranks);
-  train::RunConfig& config = call.config.run;
-  if (config.model.vocab_size == 0) train::resolve_vocab(config);  // otherwise no data is needed
-  log::info(train::plan(config, ranks).text());
-  return ExitCode::finished;
 }
 
 }  // namespace shoal::app

@@ -46,6 +46,14 @@ struct ByteBlocks {
   return {text.begin(), text.end()};
 }
 
+/// A new id from an id and a number (the finaliser of SplitMix64).
+[[nodiscard]] std::uint64_t mix(std::uint64_t id, std::uint64_t number) {
+  std::uint64_t z = id + 0x9E3779B97F4A7C15ULL * (number + 1);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+  return z ^ (z >> 31);
+}
+
 }  // namespace
 
 Communicator::Communicator(Parts parts)
@@ -54,7 +62,9 @@ Communicator::Communicator(Parts parts)
       name_{std::move(parts.name)},
       rank_{transport_->rank()},
       size_{transport_->size()},
-      verify_sizes_{parts.verify_sizes} {}
+      verify_sizes_{parts.verify_sizes},
+      group_id_{parts.group_id},
+      group_index_{journal_->open_group(group_id_, name_)} {}
 
 Communicator::Communicator(Communicator&&) noexcept = default;
 Communicator& Communicator::operator=(Communicator&&) noexcept = default;
@@ -84,7 +94,9 @@ bool Communicator::is_on_paper() const {
 Communicator Communicator::split(const Split& how) const {
   const Gate entry = gate(Operation::split, 0);
   expect(how.color >= 0, "split: the colour must not be negative");
-  return Communicator{{transport_->split(how.color, how.key), journal_, how.name, verify_sizes_}};
+  const auto color = static_cast<std::uint64_t>(how.color);
+  return Communicator{{transport_->split(how.color, how.key), journal_, how.name, verify_sizes_,
+                       mix(mix(group_id_, ++num_splits_), color)}};
 }
 
 std::size_t Communicator::total(std::span<const std::int64_t> counts) {
@@ -139,7 +151,7 @@ void Communicator::all_to_all_bytes(std::span<const std::byte> send,
   const std::vector<std::int64_t> counts(static_cast<std::size_t>(size_), ssize_of(send) / size_);
   const ByteBlocks blocks{counts, 1};
   const Gate entry = gate(Operation::all_to_all, ssize_of(send));
-  transport_->all_to_all_v(send.data(), blocks.view(), recv.data(), blocks.view());
+  transport_->all_to_all_v(send.data(), blocks.view(), recv.data(), blocks.view(), {});
 }
 
 void Communicator::all_to_all_v_bytes(const AllToAllVBytes& a) const {
@@ -148,8 +160,9 @@ void Communicator::all_to_all_v_bytes(const AllToAllVBytes& a) const {
   const ByteBlocks send{a.send_counts, a.element_bytes}, recv{a.recv_counts, a.element_bytes};
   expect(send.total == ssize_of(a.send), "all_to_all_v: send differs from the sum of its counts");
   expect(recv.total == ssize_of(a.recv), "all_to_all_v: recv differs from the sum of its counts");
-  const Gate entry = gate(Operation::all_to_all_v, send.total);
-  transport_->all_to_all_v(a.send.data(), send.view(), a.recv.data(), recv.view());
+  const std::int64_t own = send.bytes[static_cast<std::size_t>(rank_)];
+  const Gate entry = gate(Operation::all_to_all_v, send.total - own);
+  transport_->all_to_all_v(a.send.data(), send.view(), a.recv.data(), recv.view(), a.overlap);
 }
 
 void Communicator::send_bytes(std::span<const std::byte> data, int to) const {
@@ -162,6 +175,23 @@ void Communicator::recv_bytes(std::span<std::byte> data, int from) const {
   check_rank(from, "recv: source");
   const Gate entry = gate(Operation::recv, ssize_of(data));
   transport_->recv(data, from);
+}
+
+PendingSend Communicator::post_send_bytes(std::span<const std::byte> data, int to, int tag) const {
+  check_rank(to, "post_send: target");
+  const Gate entry = gate(Operation::send, ssize_of(data));
+  return PendingSend{transport_->post_send(data, to, tag)};
+}
+
+void Communicator::wait_send(PendingSend& pending) const {
+  const Gate entry = gate(Operation::send_wait, 0);
+  pending.wait();
+}
+
+void Communicator::recv_tagged_bytes(std::span<std::byte> data, int from, int tag) const {
+  check_rank(from, "recv: source");
+  const Gate entry = gate(Operation::recv, ssize_of(data));
+  transport_->recv_tagged(data, from, tag);
 }
 
 void Communicator::send_recv_bytes(const SendRecv& a) const {

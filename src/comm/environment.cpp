@@ -12,8 +12,8 @@
 namespace shoal::comm {
 namespace {
 
-/// Seconds that MPI_Abort gets before the process leaves on its own.
-constexpr auto kAbortGrace = std::chrono::seconds{5};
+/// What MPI_Abort and the work before it get before the process leaves on its own.
+constexpr auto kAbortGrace = std::chrono::seconds{3};
 
 }  // namespace
 
@@ -29,15 +29,14 @@ Environment::~Environment() {
   MPI_Finalize();
 }
 
-void Environment::abort(int code) noexcept {
-  if (active()) {
-    // MPI_Abort may itself wait for a lost peer; this thread is the promise that nothing hangs.
-    std::thread{[code] {
-      std::this_thread::sleep_for(kAbortGrace);
-      ::_exit(code);
-    }}.detach();
-    MPI_Abort(MPI_COMM_WORLD, code);
-  }
+void Environment::abort(int code, const std::function<void()>& first) noexcept {
+  // MPI_Abort may itself wait for a lost peer; this thread is the promise that nothing hangs.
+  std::thread{[code] {
+    std::this_thread::sleep_for(kAbortGrace);
+    ::_exit(code);
+  }}.detach();
+  if (first) first();
+  if (active()) MPI_Abort(MPI_COMM_WORLD, code);
   ::_exit(code);
 }
 

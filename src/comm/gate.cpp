@@ -12,15 +12,12 @@ namespace {
          op == Operation::reduce_scatter || op == Operation::all_gather ||
          op == Operation::all_to_all;
 }
-[[nodiscard]] bool involves_all_ranks(Operation op) {
-  return op != Operation::send && op != Operation::recv && op != Operation::send_recv;
-}
 
 }  // namespace
 
 Communicator::Gate Communicator::gate(Operation op, std::int64_t bytes) const {
   if (verify_sizes_ && size_ > 1 && involves_all_ranks(op)) verify(op, bytes);
-  return Gate{*journal_, journal_->begin(op, name_, bytes)};
+  return Gate{*journal_, journal_->begin(op, name_, bytes, group_index_)};
 }
 
 void Communicator::verify(Operation op, std::int64_t bytes) const {

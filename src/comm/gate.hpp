@@ -12,6 +12,7 @@ struct Communicator::Parts {
   std::shared_ptr<Journal> journal;
   std::string name;
   bool verify_sizes;
+  std::uint64_t group_id = 0;
 };
 
 /// Open while one operation runs: enters it into the journal, so that the watchdog sees it. After

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
+#include "comm/progress.hpp"
 #include "shoal/base/error.hpp"
 
 namespace shoal::comm {
@@ -20,8 +22,13 @@ std::string_view name(Operation op) {
   static constexpr std::array<std::string_view, kNumOperations> kNames{
       "barrier",      "broadcast", "all_reduce", "reduce_scatter", "all_gather",
       "all_gather_v", "gather_v",  "all_to_all", "all_to_all_v",   "send",
-      "recv",         "send_recv", "split"};
+      "recv",         "send_recv", "send_wait",  "split"};
   return kNames.at(static_cast<std::size_t>(op));
+}
+
+bool involves_all_ranks(Operation op) {
+  return op != Operation::send && op != Operation::recv && op != Operation::send_recv &&
+         op != Operation::send_wait;
 }
 
 void WaitLog::add(std::string_view event, double seconds) {
@@ -46,39 +53,87 @@ std::string WaitLog::describe() const {
   return text;
 }
 
-Journal::Journal(std::int64_t capacity) {
+Journal::Journal(std::int64_t capacity) : progress_{std::make_shared<RankProgress>()} {
   expect(capacity > 0, "the trace needs room for one operation");
   ring_.resize(static_cast<std::size_t>(capacity));
 }
+Journal::~Journal() = default;
 
 double Journal::now_s() const {
   return std::chrono::duration<double>(Clock::now() - start_).count();
 }
 
-std::int64_t Journal::begin(Operation op, std::string_view group, std::int64_t bytes) {
+TraceEntry& Journal::at(std::int64_t sequence) {
+  return ring_[static_cast<std::size_t>(sequence) % ring_.size()];
+}
+const TraceEntry& Journal::at(std::int64_t sequence) const {
+  return ring_[static_cast<std::size_t>(sequence) % ring_.size()];
+}
+
+int Journal::open_group(std::uint64_t id, std::string_view name) {
+  const std::lock_guard lock{mutex_};
+  return progress_->open_group(id, name);
+}
+
+void Journal::publish_to(std::shared_ptr<RankProgress> where) {
+  const std::lock_guard lock{mutex_};
+  where->copy_from(*progress_);
+  progress_ = std::move(where);
+}
+
+/// Shows the others the oldest operation in flight.
+void Journal::publish_current() {
+  CurrentOperation& current = progress_->current;
+  if (oldest_open_ == next_) return current.op.store(-1);
+  const TraceEntry& entry = at(oldest_open_);
+  current.group.store(entry.group_index);
+  current.number.store(entry.group_number);
+  current.bytes.store(entry.bytes);
+  current.since_s.store(entry.start_s +
+                        std::chrono::duration<double>(start_.time_since_epoch()).count());
+  current.op.store(static_cast<int>(entry.op));
+}
+
+std::int64_t Journal::begin(Operation op, std::string_view group, std::int64_t bytes,
+                            int group_index) {
   const double start = now_s();
   const std::lock_guard lock{mutex_};
-  TraceEntry& entry = ring_[static_cast<std::size_t>(next_) % ring_.size()];
+  TraceEntry& entry = at(next_);
   entry.sequence = next_;
   entry.op = op;
   entry.group.assign(group);
+  entry.group_index = group_index;
+  entry.group_number = -1;
+  if (group_index >= 0 && involves_all_ranks(op)) {
+    entry.group_number = progress_->groups[static_cast<std::size_t>(group_index)].begun++;
+  }
   entry.bytes = bytes;
   entry.done = false;
   entry.start_s = start;
   entry.wall_s = 0.0;
-  return next_++;
+  Traffic& traffic = traffic_[static_cast<std::size_t>(op)];
+  ++traffic.calls;
+  traffic.bytes += bytes;
+  ++next_;
+  oldest_open_ = std::max(oldest_open_, next_ - std::ssize(ring_));  // older ones are forgotten
+  if (oldest_open_ == next_ - 1) publish_current();
+  return next_ - 1;
 }
 
 void Journal::end(std::int64_t sequence) {
   const double now = now_s();
   const std::lock_guard lock{mutex_};
-  TraceEntry& entry = ring_[static_cast<std::size_t>(sequence) % ring_.size()];
+  TraceEntry& entry = at(sequence);
+  if (entry.sequence != sequence) return;  // overwritten: more were in flight than the ring holds
   entry.done = true;
   entry.wall_s = now - entry.start_s;
-  Traffic& traffic = traffic_[static_cast<std::size_t>(entry.op)];
-  ++traffic.calls;
-  traffic.bytes += entry.bytes;
-  traffic.seconds += entry.wall_s;
+  traffic_[static_cast<std::size_t>(entry.op)].seconds += entry.wall_s;
+  if (entry.group_number >= 0) {
+    ++progress_->groups[static_cast<std::size_t>(entry.group_index)].finished;
+  }
+  if (sequence != oldest_open_) return;
+  while (oldest_open_ < next_ && at(oldest_open_).done) ++oldest_open_;
+  publish_current();
 }
 
 std::vector<TraceEntry> Journal::entries() const {
@@ -93,9 +148,7 @@ std::vector<TraceEntry> Journal::entries() const {
 
 std::optional<TraceEntry> Journal::in_flight() const {
   const std::lock_guard lock{mutex_};
-  if (next_ == 0) return std::nullopt;
-  const TraceEntry& last = ring_[static_cast<std::size_t>(next_ - 1) % ring_.size()];
-  return last.done ? std::nullopt : std::optional{last};
+  return oldest_open_ == next_ ? std::nullopt : std::optional{at(oldest_open_)};
 }
 
 double Journal::age_s(const TraceEntry& entry) const {
@@ -111,9 +164,11 @@ Journal::Traffic Journal::traffic(Operation op) const {
   return traffic().at(static_cast<std::size_t>(op));
 }
 
-std::string Journal::describe() const {
+std::string Journal::describe(std::size_t lines) const {
+  const auto all = entries();
   std::string text;
-  for (const TraceEntry& e : entries()) {
+  for (std::size_t i = all.size() - std::min(lines, all.size()); i < all.size(); ++i) {
+    const TraceEntry& e = all[i];
     text +=
         "  #" + std::to_string(e.sequence) + " " + std::string{name(e.op)} + " on " + e.group +
         ", " + std::to_string(e.bytes) + " bytes, " +

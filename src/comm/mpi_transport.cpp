@@ -42,6 +42,22 @@ using CommHandle = UniqueHandle<CommTraits>;
   return narrow;
 }
 
+void wait_all(std::vector<MPI_Request>& requests) {
+  check_mpi(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE));
+}
+
+/// The pieces of one message.
+struct PostedSend final : PendingSend::Request {
+  std::vector<MPI_Request> requests;
+  [[nodiscard]] bool done() override {
+    int all = 0;
+    check_mpi(
+        MPI_Testall(static_cast<int>(requests.size()), requests.data(), &all, MPI_STATUSES_IGNORE));
+    return all != 0;
+  }
+  void wait() override { wait_all(requests); }
+};
+
 class MpiTransport final : public Transport {
  public:
   explicit MpiTransport(CommHandle comm) : comm_{std::move(comm)} {
@@ -113,8 +129,8 @@ class MpiTransport final : public Transport {
 
   /// Point to point rather than MPI_Alltoallv: no limit of 2^31 bytes, and no rank has to know
   /// whether another one's blocks exceed it.
-  void all_to_all_v(const std::byte* from, Blocks from_blocks, std::byte* into,
-                    Blocks into_blocks) override {
+  void all_to_all_v(const std::byte* from, Blocks from_blocks, std::byte* into, Blocks into_blocks,
+                    const std::function<void()>& overlap) override {
     std::vector<MPI_Request> requests;
     const auto block = [](Blocks blocks, int r) {
       const auto i = static_cast<std::size_t>(r);
@@ -132,7 +148,15 @@ class MpiTransport final : public Transport {
     }
     const auto [at, bytes] = block(from_blocks, rank_);
     if (bytes > 0) std::memcpy(into + block(into_blocks, rank_).first, from + at, bytes);
+    if (overlap) overlap();
     wait_all(requests);
+  }
+
+  [[nodiscard]] std::unique_ptr<PendingSend::Request> post_send(std::span<const std::byte> data,
+                                                                int to, int tag) override {
+    auto posted = std::make_unique<PostedSend>();
+    post_send(data, to, posted->requests, tag);
+    return posted;
   }
 
   void send(std::span<const std::byte> data, int to) override {
@@ -141,10 +165,12 @@ class MpiTransport final : public Transport {
     });
   }
 
-  void recv(std::span<std::byte> data, int from) override {
+  void recv(std::span<std::byte> data, int from) override { recv_tagged(data, from, kTag); }
+
+  void recv_tagged(std::span<std::byte> data, int from, int tag) override {
     for_pieces(data.size(), [&](std::int64_t at, int bytes) {
       MPI_Status status;
-      check_mpi(MPI_Recv(data.data() + at, bytes, MPI_BYTE, from, kTag, comm_.get(), &status));
+      check_mpi(MPI_Recv(data.data() + at, bytes, MPI_BYTE, from, tag, comm_.get(), &status));
       int got = 0;
       check_mpi(MPI_Get_count(&status, MPI_BYTE, &got));
       expect(got == bytes, "received " + std::to_string(got) + " bytes from rank " +
@@ -175,15 +201,12 @@ class MpiTransport final : public Transport {
     });
   }
 
-  void post_send(std::span<const std::byte> data, int to, std::vector<MPI_Request>& requests) {
+  void post_send(std::span<const std::byte> data, int to, std::vector<MPI_Request>& requests,
+                 int tag = kTag) {
     for_pieces(data.size(), [&](std::int64_t at, int bytes) {
-      check_mpi(MPI_Isend(data.data() + at, bytes, MPI_BYTE, to, kTag, comm_.get(),
+      check_mpi(MPI_Isend(data.data() + at, bytes, MPI_BYTE, to, tag, comm_.get(),
                           &requests.emplace_back(MPI_REQUEST_NULL)));
     });
-  }
-
-  static void wait_all(std::vector<MPI_Request>& requests) {
-    check_mpi(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE));
   }
 
   CommHandle comm_;

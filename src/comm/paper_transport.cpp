@@ -17,10 +17,18 @@ class PaperTransport final : public Transport {
   void all_gather(std::span<const std::byte>, std::byte*) override { nobody(); }
   void all_gather_v(std::span<const std::byte>, std::byte*, Blocks) override { nobody(); }
   void gather_v(std::span<const std::byte>, std::byte*, Blocks, int) override { nobody(); }
-  void all_to_all_v(const std::byte*, Blocks, std::byte*, Blocks) override { nobody(); }
+  void all_to_all_v(const std::byte*, Blocks, std::byte*, Blocks,
+                    const std::function<void()>&) override {
+    nobody();
+  }
   void send(std::span<const std::byte>, int) override { nobody(); }
   void recv(std::span<std::byte>, int) override { nobody(); }
   void send_recv(std::span<const std::byte>, int, std::span<std::byte>, int) override { nobody(); }
+  [[nodiscard]] std::unique_ptr<PendingSend::Request> post_send(std::span<const std::byte>, int,
+                                                                int) override {
+    nobody();
+  }
+  void recv_tagged(std::span<std::byte>, int, int) override { nobody(); }
 
  private:
   [[noreturn]] static void nobody() { fail("comm", "a group on paper cannot communicate"); }

@@ -60,7 +60,7 @@ void Communicator::all_reduce_bytes(std::span<std::byte> data, ElementType type,
     const std::int64_t mine = slices.bytes[static_cast<std::size_t>(rank_)];
     std::byte* parts = scratch(mine * size_);
     const EqualBlocks incoming{mine, size_, mine};
-    transport_->all_to_all_v(chunk, slices.view(), parts, incoming.view());
+    transport_->all_to_all_v(chunk, slices.view(), parts, incoming.view(), {});
     reduce_in_rank_order(parts, {parts, mine / unit, size_, type}, op);
     transport_->all_gather_v({parts, static_cast<std::size_t>(mine)}, chunk, slices.view());
   }
@@ -81,7 +81,7 @@ void Communicator::reduce_scatter_bytes(std::span<const std::byte> send, std::sp
     const std::int64_t bytes = std::min(piece, block - at);
     std::byte* parts = scratch(bytes * size_);
     const EqualBlocks outgoing{bytes, size_, block}, incoming{bytes, size_, bytes};
-    transport_->all_to_all_v(send.data() + at, outgoing.view(), parts, incoming.view());
+    transport_->all_to_all_v(send.data() + at, outgoing.view(), parts, incoming.view(), {});
     reduce_in_rank_order(parts, {parts, bytes / unit, size_, type}, op);
     std::memcpy(recv.data() + at, parts, static_cast<std::size_t>(bytes));
   }

@@ -29,11 +29,18 @@ class SelfTransport final : public Transport {
   void gather_v(std::span<const std::byte> send, std::byte* recv, Blocks, int) override {
     copy(recv, send.data(), send.size());
   }
-  void all_to_all_v(const std::byte* send, Blocks blocks, std::byte* recv, Blocks) override {
+  void all_to_all_v(const std::byte* send, Blocks blocks, std::byte* recv, Blocks,
+                    const std::function<void()>& overlap) override {
     copy(recv, send, static_cast<std::size_t>(blocks.bytes[0]));
+    if (overlap) overlap();
   }
   void send(std::span<const std::byte>, int) override { nobody(); }
   void recv(std::span<std::byte>, int) override { nobody(); }
+  [[nodiscard]] std::unique_ptr<PendingSend::Request> post_send(std::span<const std::byte>, int,
+                                                                int) override {
+    nobody();
+  }
+  void recv_tagged(std::span<std::byte>, int, int) override { nobody(); }
   void send_recv(std::span<const std::byte> data, int, std::span<std::byte> into, int) override {
     expect(data.size() == into.size(), "send_recv with oneself: sizes differ");
     copy(into.data(), data.data(), data.size());

@@ -1,9 +1,12 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+
+#include "shoal/comm/pending_send.hpp"
 
 namespace shoal::comm {
 
@@ -28,12 +31,16 @@ class Transport {
   virtual void all_gather_v(std::span<const std::byte> send, std::byte* recv, Blocks blocks) = 0;
   virtual void gather_v(std::span<const std::byte> send, std::byte* recv, Blocks blocks,
                         int root) = 0;
+  /// `overlap`, unless empty, runs once while the messages are under way.
   virtual void all_to_all_v(const std::byte* send, Blocks send_blocks, std::byte* recv,
-                            Blocks recv_blocks) = 0;
+                            Blocks recv_blocks, const std::function<void()>& overlap) = 0;
   virtual void send(std::span<const std::byte> data, int to) = 0;
   virtual void recv(std::span<std::byte> data, int from) = 0;
   virtual void send_recv(std::span<const std::byte> data, int to, std::span<std::byte> into,
                          int from) = 0;
+  [[nodiscard]] virtual std::unique_ptr<PendingSend::Request> post_send(
+      std::span<const std::byte> data, int to, int tag) = 0;
+  virtual void recv_tagged(std::span<std::byte> data, int from, int tag) = 0;
 };
 
 [[nodiscard]] std::unique_ptr<Transport> make_self_transport();

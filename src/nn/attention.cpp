@@ -24,6 +24,11 @@ ops::BasicHeads<View> value_heads(const View& qkv_TC, const ops::HeadLayout& h) 
   return {.rows = qkv_TC, .first = h.qk_columns(), .heads = h.groups, .head_dim = h.head_dim};
 }
 
+/// KV groups are dealt round-robin over the ranks.
+ops::GroupShare group_share(const ShardGroup& group) {
+  return {.stride = group.size(), .offset = group.rank()};
+}
+
 /// grad (+)= delta.
 void meet(const Exec& exec, const TensorView& grad, const ConstTensorView& delta,
           ops::Accumulate accumulate) {
@@ -102,9 +107,10 @@ void Attention::run_gate(const Exec& exec, const Pass& pass, const ConstTensorVi
                                 .w_D = parts_.gate_weight.value,
                                 .scalars = parts_.gate_scalars.value,
                                 .doc_start_T = pass.batch.doc_start_T,
-                                .groups = parts_.heads.groups,
+                                .groups = parts_.heads.groups * parts_.group->size(),
                                 .block = parts_.dynamic_heads.gate_block,
-                                .max_position = parts_.max_position});
+                                .max_position = parts_.max_position,
+                                .share = group_share(*parts_.group)});
 }
 
 void Attention::forward(const Exec& exec, const Pass& pass, const TensorView& y_TD,
@@ -165,7 +171,8 @@ void Attention::core_backward(const Exec& exec, const Pass& pass, const ConstTen
 void Attention::gate_backward(const Exec& exec, const Pass& pass, const GateBackward& args,
                               const AttentionSaved& saved, const AttentionDelta& delta) const {
   const DynamicHeadsConfig& config = parts_.dynamic_heads;
-  const bool pulls = config.head_budget_coef > 0.0;
+  // Each rank has the gradient through its own groups; the budget's enters once.
+  const bool pulls = config.head_budget_coef > 0.0 && parts_.group->rank() == 0;
   ops::head_gate_backward(exec,
                           {.dx_TD = args.dx_TD,
                            .dw_D = delta.dgate_D,
@@ -181,10 +188,11 @@ void Attention::gate_backward(const Exec& exec, const Pass& pass, const GateBack
                            .budget_scale = pulls ? pass.scalars.budget_scale : ConstTensorView{},
                            .budget = static_cast<float>(config.head_budget),
                            .sequence = pass.batch.sequence,
-                           .groups = parts_.heads.groups,
+                           .groups = parts_.heads.groups * parts_.group->size(),
                            .heads = parts_.heads.heads,
                            .block = config.gate_block,
                            .max_position = parts_.max_position,
+                           .share = group_share(*parts_.group),
                            .accumulate = ops::Accumulate::overwrite});
 }
 

@@ -1,12 +1,13 @@
 #include "shoal/nn/block.hpp"
 
 #include "nn/overloaded.hpp"
+#include "shoal/nn/token_part.hpp"
 #include "shoal/ops/elementwise.hpp"
 
 namespace shoal::nn {
 
 BlockSaved Block::reserve(const Store& store, const Batch& batch) const {
-  const std::int64_t T = batch.token_T.dim(0);
+  const std::int64_t T = token_part(batch, *parts_.group).count;
   const Recompute attention = parts_.recompute_attention, mlp = parts_.recompute_mlp;
   BlockSaved saved;
   if (attention != Recompute::full) reserve_attention(saved, store, batch, attention);
@@ -19,34 +20,38 @@ BlockSaved Block::reserve(const Store& store, const Batch& batch) const {
 
 void Block::reserve_attention(BlockSaved& saved, const Store& store, const Batch& batch,
                               Recompute recompute) const {
-  const std::int64_t T = batch.token_T.dim(0);
+  const std::int64_t T = token_part(batch, *parts_.group).count;
   if (recompute == Recompute::none) {
     saved.y1_TD = allocate(store, {T, parts_.hidden}, parts_.elem);
   }
   saved.rstd1_T = allocate(store, {T}, DType::f32);
-  saved.attention = parts_.attention.reserve(store, batch.doc_start_T.dim(0), recompute);
+  saved.attention = parts_.attention.reserve(store, batch.token_T.dim(0), recompute);
 }
 
 void Block::reserve_mlp(BlockSaved& saved, const Store& store, const Batch& batch,
                         Recompute recompute) const {
-  const std::int64_t T = batch.token_T.dim(0);
+  const std::int64_t T = token_part(batch, *parts_.group).count;
   if (recompute == Recompute::none) {
     saved.y2_TD = allocate(store, {T, parts_.hidden}, parts_.elem);
   }
   saved.rstd2_T = allocate(store, {T}, DType::f32);
-  std::visit(Overloaded{[&](const Mlp& m) { saved.mlp = m.reserve(store, T, recompute); },
+  std::visit(Overloaded{[&](const Mlp& m) {
+                          saved.mlp = m.reserve(store, batch.token_T.dim(0), recompute);
+                        },
                         [&](const Moe& m) { saved.moe = m.reserve(store, batch, T, recompute); }},
              parts_.mlp);
 }
 
 void Block::drop(const Exec& exec, const Pass& pass, const Drop& args) const {
-  ops::dropout(exec, {.y = args.y_TD,
-                      .x = args.x_TD,
-                      .add = args.add_TD,
-                      .step_seed = pass.scalars.step_seed,
-                      .p = args.p,
-                      .stream = args.stream,
-                      .first = pass.batch.first_token * parts_.hidden});
+  ops::dropout(exec,
+               {.y = args.y_TD,
+                .x = args.x_TD,
+                .add = args.add_TD,
+                .step_seed = pass.scalars.step_seed,
+                .p = args.p,
+                .stream = args.stream,
+                .first = (pass.batch.first_token + token_part(pass.batch, *parts_.group).first) *
+                         parts_.hidden});
 }
 
 void Block::attention_branch(const Exec& exec, const Pass& pass, const TensorView& a_TD,

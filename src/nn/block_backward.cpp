@@ -1,12 +1,14 @@
 #include "nn/overloaded.hpp"
 #include "shoal/nn/block.hpp"
+#include "shoal/nn/token_part.hpp"
 #include "shoal/ops/elementwise.hpp"
 
 namespace shoal::nn {
 namespace {
 
 Pass recomputing(const Pass& pass) {
-  return {.batch = pass.batch, .scalars = pass.scalars, .purpose = Purpose::recompute};
+  return {
+      .batch = pass.batch, .scalars = pass.scalars, .purpose = Purpose::recompute, .tap = pass.tap};
 }
 
 }  // namespace
@@ -34,20 +36,21 @@ void Block::restore_mlp(const Exec& exec, const Pass& pass, BlockSaved& saved,
 }
 
 void Block::reserve_mlp_delta(const Pass& pass, BlockDelta& delta, const Store& store) const {
-  const std::int64_t T = pass.batch.token_T.dim(0);
+  const std::int64_t whole = pass.batch.token_T.dim(0);
+  const std::int64_t T = token_part(pass.batch, *parts_.group).count;
   const Shape rows{T, parts_.hidden};
   delta.dy2_TD = allocate(store, rows, parts_.elem);
   if (drops(pass, parts_.mlp_dropout)) delta.dm_TD = allocate(store, rows, parts_.elem);
-  std::visit(Overloaded{[&](const Mlp& m) { delta.mlp = m.reserve_delta(store, T); },
+  std::visit(Overloaded{[&](const Mlp& m) { delta.mlp = m.reserve_delta(store, whole); },
                         [&](const Moe& m) { delta.moe = m.reserve_delta(store, T); }},
              parts_.mlp);
 }
 
 void Block::reserve_attention_delta(const Pass& pass, BlockDelta& delta, const Store& store) const {
-  const Shape rows{pass.batch.token_T.dim(0), parts_.hidden};
+  const Shape rows{token_part(pass.batch, *parts_.group).count, parts_.hidden};
   delta.dy1_TD = allocate(store, rows, parts_.elem);
   if (drops(pass, parts_.attention_dropout)) delta.da_TD = allocate(store, rows, parts_.elem);
-  delta.attention = parts_.attention.reserve_delta(store, pass.batch.doc_start_T.dim(0));
+  delta.attention = parts_.attention.reserve_delta(store, pass.batch.token_T.dim(0));
 }
 
 void Block::mlp_backward_input(const Exec& exec, const Pass& pass, const ConstTensorView& dy_TD,

@@ -27,7 +27,8 @@ std::vector<std::int32_t> head_rows(std::int64_t tokens, std::int64_t groups, st
 Generator::Generator(const Exec& exec, const Model& model, const Room& room)
     : model_{&model}, room_{room} {
   const ModelConfig& c = model.config();
-  expect(model.range().embedding && model.range().head, "generation needs the whole model");
+  expect(model.range().embedding && model.range().head && model.tensor_ranks() == 1,
+         "generation needs the whole model on one rank");
   expect(
       room.max_tokens >= 1 && room.max_tokens <= c.max_position_embeddings && room.max_chunk >= 1,
       "generation: max_tokens must be in 1..max_position_embeddings, max_chunk positive");

@@ -2,18 +2,10 @@
 
 #include <array>
 
-#include "shoal/ops/permute.hpp"
+#include "shoal/nn/token_part.hpp"
 #include "shoal/ops/router.hpp"
 
 namespace shoal::nn {
-namespace {
-
-TensorView rows_view(const Store& store, const Batch& batch, std::int64_t hidden, DType elem) {
-  return allocate(store, {batch.token_T.dim(0), hidden}, elem);
-}
-
-}  // namespace
-
 MicroBatchSaved Model::make_saved() const {
   MicroBatchSaved saved;
   saved.layers.resize(blocks_.size());
@@ -22,7 +14,11 @@ MicroBatchSaved Model::make_saved() const {
 }
 
 void Model::begin_step(const Exec& exec) const {
-  zero(exec, state_.totals);
+  zero(exec, state_->totals);
+}
+
+TensorView Model::hidden_states(const Store& store, const Batch& batch) const {
+  return allocate(store, {token_part(batch, *tensor_).count, config_.hidden_size}, elem_);
 }
 
 void Model::expect_batch(const Batch& batch) const {
@@ -30,17 +26,19 @@ void Model::expect_batch(const Batch& batch) const {
          "a micro-batch holds whole sequences");
   expect(batch.sequence <= config_.max_position_embeddings,
          "a sequence is longer than max_position_embeddings");
+  expect(batch.token_T.dim(0) % tensor_->size() == 0,
+         "the tokens of a micro-batch divide over the tensor parallel ranks");
 }
 
 void Model::forward(const Exec& exec, const Pass& pass, MicroBatchSaved& saved, Store slot) const {
   expect_batch(pass.batch);
   if (range_.embedding) {
-    saved.input_TD = rows_view(slot, pass.batch, config_.hidden_size, elem_);
+    saved.input_TD = hidden_states(slot, pass.batch);
     embedding_.forward(exec, pass, saved.input_TD);
   }
   TensorView x_TD = saved.input_TD;
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    const TensorView y_TD = rows_view(slot, pass.batch, config_.hidden_size, elem_);
+    const TensorView y_TD = hidden_states(slot, pass.batch);
     saved.layers[i] = blocks_[i].reserve(slot, pass.batch);
     saved.layers[i].x_TD = x_TD;
     blocks_[i].forward(exec, pass, y_TD, saved.layers[i]);
@@ -58,7 +56,7 @@ void Model::head_backward(const Exec& exec, const Pass& pass, const TensorView& 
   final_norm_.forward(exec, {.y_TD = y_TD, .rstd_T = rstd_T, .sum_TD = {}, .x_TD = x_TD});
   head_.train(
       exec, pass.batch, pass.scalars.loss_grad_scale,
-      {.loss_sum = state_.loss_sum, .dx_TD = dy_TD, .x_TD = y_TD, .accumulate = accumulate});
+      {.loss_sum = state_->loss_sum, .dx_TD = dy_TD, .x_TD = y_TD, .accumulate = accumulate});
   final_norm_.backward_input(exec,
                              {.dx_TD = dx_TD, .dy_TD = dy_TD, .x_TD = x_TD, .rstd_T = rstd_T});
   final_norm_.backward_weight(
@@ -69,15 +67,14 @@ void Model::backward_input(const Exec& exec, const Pass& pass, const StageGradie
                            MicroBatchSaved& saved, Store slot, ops::Accumulate accumulate) const {
   ConstTensorView dy_TD = gradients.dy_TD;
   if (range_.head) {
-    const TensorView dx_TD = rows_view(slot, pass.batch, config_.hidden_size, elem_);
+    const TensorView dx_TD = hidden_states(slot, pass.batch);
     head_backward(exec, pass, dx_TD, saved.output_TD, accumulate);
     dy_TD = dx_TD;
     saved.dembedding_TD = dx_TD;
   }
   for (std::size_t i = blocks_.size(); i-- > 0;) {
     const bool border = i == 0 && !range_.embedding;
-    const TensorView dx_TD =
-        border ? gradients.dx_TD : rows_view(slot, pass.batch, config_.hidden_size, elem_);
+    const TensorView dx_TD = border ? gradients.dx_TD : hidden_states(slot, pass.batch);
     blocks_[i].backward_input(exec, pass, {.dx_TD = dx_TD, .dy_TD = dy_TD}, saved.layers[i],
                               saved.deltas[i], slot);
     dy_TD = dx_TD;
@@ -96,16 +93,15 @@ void Model::backward_weight(const Exec& exec, const Pass& pass, const MicroBatch
 void Model::embedding_backward(const Exec& exec, const Pass& pass, const ConstTensorView& dx_TD,
                                ops::Accumulate accumulate) const {
   if (!range_.embedding) return;
-  // A tied head on this stage wrote the table's gradient before.
-  const bool second = config_.tie_word_embeddings && range_.head;
-  embedding_.backward_weight(exec, pass, dx_TD, second ? ops::Accumulate::add : accumulate);
+  embedding_.backward_weight(exec, pass, dx_TD,
+                             head_writes_table_ ? ops::Accumulate::add : accumulate);
 }
 
 void Model::backward(const Exec& exec, const Pass& pass, const StageGradients& gradients,
                      MicroBatchSaved& saved, ops::Accumulate accumulate) const {
   const ScratchScope scope{exec};
-  const std::array buffers = {rows_view(exec.scratch(), pass.batch, config_.hidden_size, elem_),
-                              rows_view(exec.scratch(), pass.batch, config_.hidden_size, elem_)};
+  const std::array buffers = {hidden_states(exec.scratch(), pass.batch),
+                              hidden_states(exec.scratch(), pass.batch)};
   std::size_t turn = 0;
   const auto next = [&] { return buffers[turn++ % 2]; };
   ConstTensorView dy_TD = gradients.dy_TD;
@@ -133,9 +129,10 @@ void Model::train_micro_batch(const Exec& exec, const Pass& pass, MicroBatchSave
 
 void Model::update_router_bias(const Exec& exec, const ConstTensorView& skip) const {
   if (config_.router_bias_update_rate <= 0.0) return;
-  for (const RouterLedger& ledger : state_.ledger) {
-    const auto index = static_cast<std::size_t>(ledger.layer - range_.first_layer);
-    ops::router_bias_update(exec, {.bias_E = state_.router_bias[index],
+  for (const RouterLedger& ledger : state_->ledger) {
+    if (ledger.layer < range_.first_layer || ledger.layer >= range_.last_layer) continue;
+    const auto layer = static_cast<std::size_t>(ledger.layer);
+    ops::router_bias_update(exec, {.bias_E = state_->router_bias[layer],
                                    .count_E = ledger.count_E,
                                    .skip = skip,
                                    .rate = static_cast<float>(config_.router_bias_update_rate)});

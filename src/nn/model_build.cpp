@@ -64,7 +64,8 @@ std::variant<Mlp, Moe> make_feed_forward(const Source& s, std::int64_t n) {
   expect(s.groups.dispatcher != nullptr, "a model with experts needs a token dispatcher");
   std::optional<Mlp> shared;
   if (layer.mlp_gate_up != kNoTensor) shared = make_mlp(s, layer);
-  return Moe{{.router = Router{s.config, s.weight(layer.router), s.state.router_bias[index]},
+  return Moe{{.router = Router{s.config, s.weight(layer.router),
+                               s.state.router_bias[static_cast<std::size_t>(n)], s.groups.tensor},
               .experts = Experts{s.weight(layer.experts_gate_up), s.weight(layer.experts_down)},
               .shared = shared,
               .dispatcher = s.groups.dispatcher,
@@ -82,6 +83,7 @@ Block make_block(const Source& s, std::int64_t n) {
                 .recompute_mlp = recompute_from_name(s.compute.recompute_mlp),
                 .attention_dropout = static_cast<float>(s.config.attention_dropout),
                 .mlp_dropout = static_cast<float>(s.config.expert_dropout),
+                .group = s.groups.tensor,
                 .layer = n,
                 .hidden = s.config.hidden_size,
                 .elem = s.store.elem_dtype()}};
@@ -89,22 +91,26 @@ Block make_block(const Source& s, std::int64_t n) {
 
 }  // namespace
 
-Model::Model(const Exec& exec, const ModelParts& parts)
+Model::Model(const ModelParts& parts)
     : config_{parts.config},
       range_{parts.layout.range},
       elem_{parts.store.elem_dtype()},
-      state_{make_model_state(exec, parts.config, parts.layout.range)} {
+      state_{&parts.state},
+      tensor_{parts.groups.tensor},
+      head_writes_table_{parts.layout.head_writes_table} {
   expect(parts.groups.tensor != nullptr, "a model needs its tensor parallel group");
-  const Source source{parts.config, parts.compute, parts.layout, parts.store, parts.groups, state_};
+  const Source source{parts.config, parts.compute, parts.layout,
+                      parts.store,  parts.groups,  parts.state};
   for (std::int64_t n = range_.first_layer; n < range_.last_layer; ++n) {
     blocks_.push_back(make_block(source, n));
   }
   if (range_.embedding) {
-    embedding_ = Embedding{source.weight(parts.layout.embedding), config_.embedding_dropout};
+    embedding_ =
+        Embedding{source.weight(parts.layout.embedding), config_.embedding_dropout, tensor_};
   }
   if (range_.head) {
     final_norm_ = RmsNorm{source.weight(parts.layout.final_norm), config_.rms_norm_eps};
-    head_ = LmHead{source.weight(parts.layout.lm_head), parts.compute.loss_chunk};
+    head_ = LmHead{source.weight(parts.layout.lm_head), parts.compute.loss_chunk, tensor_};
   }
 }
 

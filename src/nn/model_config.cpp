@@ -109,7 +109,7 @@ void validate(const ComputeConfig& c, std::vector<std::string>& problems) {
 }
 
 ModelSize model_size(const ModelConfig& c, std::int64_t sequence) {
-  const StageLayout layout = make_layout(c, whole_model(c));
+  const RankLayout layout = make_layout(c, whole_model(c));
   ModelSize size;
   double products = 0.0;  // elements of matrices that one token meets
   for (const Parameter& p : layout.parameters.parameters()) {

@@ -8,8 +8,8 @@ namespace shoal::nn {
 TensorView Model::run_blocks(const Exec& exec, const Pass& pass, const ConstTensorView& input_TD,
                              const TensorView& output_TD) const {
   expect_batch(pass.batch);
-  const Shape rows{pass.batch.token_T.dim(0), config_.hidden_size};
-  const std::array buffers = {scratch(exec, rows, elem_), scratch(exec, rows, elem_)};
+  const std::array buffers = {hidden_states(exec.scratch(), pass.batch),
+                              hidden_states(exec.scratch(), pass.batch)};
   std::size_t turn = 0;
   ConstTensorView x_TD = input_TD;
   TensorView y_TD;

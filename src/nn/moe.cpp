@@ -17,7 +17,9 @@ MoeSaved Moe::reserve(const Store& store, const Batch& batch, std::int64_t token
     saved.rows_RD = allocate(store, {rows, parts_.router.hidden()}, parts_.experts.elem_dtype());
   }
   saved.experts = parts_.experts.reserve(store, rows, recompute);
-  if (parts_.shared) saved.shared = parts_.shared->reserve(store, tokens, recompute);
+  if (parts_.shared) {
+    saved.shared = parts_.shared->reserve(store, parts_.router.whole(tokens), recompute);
+  }
   return saved;
 }
 
@@ -25,7 +27,8 @@ MoeDelta Moe::reserve_delta(const Store& store, std::int64_t tokens) const {
   MoeDelta delta{.router = parts_.router.reserve_delta(store, tokens),
                  .experts = parts_.experts.reserve_delta(store, max_rows(tokens)),
                  .shared = {}};
-  if (parts_.shared) delta.shared = parts_.shared->reserve_delta(store, tokens);
+  if (parts_.shared)
+    delta.shared = parts_.shared->reserve_delta(store, parts_.router.whole(tokens));
   return delta;
 }
 
@@ -44,12 +47,28 @@ MoeSaved Moe::complete(const Exec& exec, const Pass& pass, const MoeSaved& saved
 void Moe::route(const Exec& exec, const Pass& pass, const ConstTensorView& x_TD,
                 const MoeSaved& saved) const {
   parts_.router.forward(exec, x_TD, saved.router);
-  parts_.dispatcher->plan(exec, saved.plan, saved.router.index_TK);
+  if (pass.tap != nullptr) {
+    parts_.router.show(exec, *pass.tap, pass.batch, saved.router, parts_.ledger.layer);
+  }
+  parts_.dispatcher->plan(exec, saved.plan,
+                          {.index_TK = saved.router.index_TK, .weight_TK = saved.router.weight_TK});
   if (pass.purpose == Purpose::evaluate) return;
   const bool train = pass.purpose == Purpose::train;
   parts_.router.statistics(
-      exec, saved.router,
+      exec, pass.batch, saved.router,
       {.ledger = train ? &parts_.ledger : nullptr, .kept_E = saved.plan.count_E});
+}
+
+/// y = add + shared experts of x, to which combine() adds the routed ones.
+void Moe::forward_shared(const Exec& exec, const Forward& args, const MlpSaved& saved) const {
+  if (!parts_.shared) return;
+  const bool add = !args.y_TD.absent() && !args.add_TD.absent();
+  if (add) copy(exec, args.y_TD.bytes_begin(), args.add_TD.bytes_begin(), args.add_TD.bytes());
+  parts_.shared->forward(exec,
+                         {.y_TD = args.y_TD,
+                          .x_TD = args.x_TD,
+                          .accumulate = add ? ops::Accumulate::add : ops::Accumulate::overwrite},
+                         saved);
 }
 
 void Moe::forward(const Exec& exec, const Pass& pass, const Forward& args,
@@ -57,21 +76,19 @@ void Moe::forward(const Exec& exec, const Pass& pass, const Forward& args,
   const ScratchScope scope{exec};
   const MoeSaved full = complete(exec, pass, saved, args.x_TD.dim(0));
   route(exec, pass, args.x_TD, full);
-  parts_.dispatcher->dispatch(exec, full.rows_RD, args.x_TD, full.plan);
+  parts_.dispatcher->dispatch(exec,
+                              {.rows_RD = full.rows_RD,
+                               .x_TD = args.x_TD,
+                               .overlap = [&] { forward_shared(exec, args, full.shared); }},
+                              full.plan);
   parts_.experts.forward(exec, full.rows_RD, full.plan.offset_E1, full.experts);
-  if (!args.y_TD.absent()) {
-    parts_.dispatcher->combine(exec,
-                               {.y_TD = args.y_TD,
-                                .rows_RD = full.experts.out_RD,
-                                .weight_TK = full.router.weight_TK,
-                                .add_TD = args.add_TD},
-                               full.plan);
-  }
-  if (parts_.shared) {
-    parts_.shared->forward(
-        exec, {.y_TD = args.y_TD, .x_TD = args.x_TD, .accumulate = ops::Accumulate::add},
-        full.shared);
-  }
+  if (args.y_TD.absent()) return;
+  parts_.dispatcher->combine(exec,
+                             {.y_TD = args.y_TD,
+                              .rows_RD = full.experts.out_RD,
+                              .weight_TK = full.router.weight_TK,
+                              .add_TD = parts_.shared ? args.y_TD : args.add_TD},
+                             full.plan);
 }
 
 void Moe::backward_input(const Exec& exec, const Pass& pass, const BackwardInput& args,
@@ -90,13 +107,15 @@ void Moe::backward_input(const Exec& exec, const Pass& pass, const BackwardInput
   parts_.experts.backward_input(exec, drows_RD, saved.plan.offset_E1, saved.experts, delta.experts);
   parts_.router.backward_input(exec, pass, {.dx_TD = dtoken_TD, .dweight_TK = dweight_TK},
                                saved.router, delta.router);
-  if (parts_.shared) {
+  const auto shared = [&] {
+    if (!parts_.shared) return;
     parts_.shared->backward_input(
         exec, {.dx_TD = dtoken_TD, .dy_TD = args.dy_TD, .accumulate = ops::Accumulate::add},
         saved.shared, delta.shared);
-  }
+  };
   parts_.dispatcher->dispatch_backward(
-      exec, {.dx_TD = args.dx_TD, .drows_RD = drows_RD, .add_TD = dtoken_TD}, saved.plan);
+      exec, {.dx_TD = args.dx_TD, .drows_RD = drows_RD, .add_TD = dtoken_TD, .overlap = shared},
+      saved.plan);
 }
 
 void Moe::backward_weight(const Exec& exec, const ConstTensorView& x_TD, const MoeSaved& saved,
@@ -105,7 +124,7 @@ void Moe::backward_weight(const Exec& exec, const ConstTensorView& x_TD, const M
   TensorView rows_RD = saved.rows_RD;
   if (rows_RD.absent()) {
     rows_RD = scratch(exec, saved.experts.out_RD.shape(), x_TD.dtype());
-    parts_.dispatcher->dispatch(exec, rows_RD, x_TD, saved.plan);
+    parts_.dispatcher->dispatch(exec, {.rows_RD = rows_RD, .x_TD = x_TD}, saved.plan);
   }
   parts_.experts.backward_weight(
       exec, {.rows_RD = rows_RD, .offset_E1 = saved.plan.offset_E1, .accumulate = accumulate},

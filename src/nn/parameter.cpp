@@ -42,7 +42,9 @@ ParameterLayout::Handle ParameterLayout::add(std::vector<ParameterSpec> specs, S
     expect(elements % interleave == 0, spec.name + ": parts do not divide the parameter");
     group.members.push_back(static_cast<int>(parameters_.size()));
     parameters_.push_back(
-        {spec, {.offset = stride, .parts = interleave, .inner = elements / interleave}});
+        {.spec = spec,
+         .storage = {.offset = stride, .parts = interleave, .inner = elements / interleave},
+         .tensor = static_cast<Handle>(groups_.size())});
     stride += elements / interleave;
   }
   expect(stride * interleave == fused.elements(),

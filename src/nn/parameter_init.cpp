@@ -2,55 +2,19 @@
 #include <vector>
 
 #include "shoal/base/philox.hpp"
-#include "shoal/nn/parameter.hpp"
+#include "shoal/nn/parameter_runs.hpp"
 #include "shoal/ops/elementwise.hpp"
 #include "shoal/tensor/tensor.hpp"
 
 namespace shoal::nn {
 namespace {
 
-/// Consecutive local elements whose global indices are consecutive too.
-struct Run {
-  std::int64_t global = 0;
-  std::int64_t count = 0;
-};
-
-bool is_whole(const SliceDim& dim, std::int64_t size) {
-  return dim.size() == size && dim.start == 0 && (dim.count == 1 || dim.stride == dim.block);
-}
-
-std::int64_t global_coordinate(const SliceDim& dim, std::int64_t local) {
-  return dim.start + local / dim.block * dim.stride + local % dim.block;
-}
-
-/// The run that starts at element `local` of the slice, row-major.
-Run run_at(const ParameterSpec& spec, std::int64_t local) {
-  Run run;
-  std::int64_t local_stride = 1, global_stride = 1;
-  bool whole_so_far = true;  // all faster dimensions are whole: runs go on across their ends
-  for (int i = spec.shape.rank() - 1; i >= 0; --i) {
-    const SliceDim& dim = spec.slice[static_cast<std::size_t>(i)];
-    const std::int64_t at = local / local_stride % dim.size();
-    run.global += global_coordinate(dim, at) * global_stride;
-    if (whole_so_far) {
-      const bool whole_dim = is_whole(dim, spec.shape[i]);
-      const std::int64_t left = whole_dim ? dim.size() - at : dim.block - at % dim.block;
-      run.count = left * local_stride - local % local_stride;
-      whole_so_far = whole_dim;
-    }
-    local_stride *= dim.size();
-    global_stride *= spec.shape[i];
-  }
-  if (spec.shape.rank() == 0) run.count = 1;
-  return run;
-}
-
 /// Calls body(local, run) for the runs that cover local elements [first, first + count).
 template <class Body>
 void for_each_run(const ParameterSpec& spec, std::int64_t first, std::int64_t count,
                   const Body& body) {
   for (std::int64_t at = first; at < first + count;) {
-    Run run = run_at(spec, at);
+    GlobalRun run = global_run(spec, at);
     run.count = std::min(run.count, first + count - at);
     body(at, run);
     at += run.count;
@@ -65,7 +29,7 @@ void fill_part(const Exec& exec, const ParameterSpec& spec, std::uint64_t seed, 
     upload_values(exec, values, host);
     return;
   }
-  for_each_run(spec, first, values.elements(), [&](std::int64_t local, const Run& run) {
+  for_each_run(spec, first, values.elements(), [&](std::int64_t local, const GlobalRun& run) {
     ops::fill_normal(exec, {.y = values.rows(local - first, run.count),
                             .seed = seed,
                             .stream = spec.stream,
@@ -80,7 +44,7 @@ std::vector<float> initial_values(const ParameterSpec& spec, std::uint64_t seed,
                                   std::int64_t count) {
   std::vector<float> values(static_cast<std::size_t>(count), spec.init.value);
   if (spec.init.kind == Initializer::Kind::constant) return values;
-  for_each_run(spec, first, count, [&](std::int64_t local, const Run& run) {
+  for_each_run(spec, first, count, [&](std::int64_t local, const GlobalRun& run) {
     float* out = values.data() + (local - first);
     for (std::int64_t i = 0; i < run.count; ++i) {
       const auto index = static_cast<std::uint64_t>(run.global + i);

@@ -7,35 +7,39 @@
 
 namespace shoal::nn {
 
+std::int64_t expert_capacity(double factor, std::int64_t slots, std::int64_t experts) {
+  if (factor <= 0.0) return 0;
+  const double mean = static_cast<double>(slots) / static_cast<double>(experts);
+  return std::max<std::int64_t>(1, std::llround(std::ceil(factor * mean)));
+}
+
 DispatchPlan LocalDispatcher::reserve(const Store& store, std::int64_t tokens,
                                       std::int64_t slots) const {
   return {.count_E = allocate(store, {experts_}, DType::i32),
           .row_of_slot_TK = allocate(store, {tokens, slots}, DType::i32),
           .slot_of_row_R = allocate(store, {max_rows(tokens, slots)}, DType::i32),
-          .offset_E1 = allocate(store, {experts_ + 1}, DType::i32)};
+          .offset_E1 = allocate(store, {experts_ + 1}, DType::i32),
+          .exchange = {}};
 }
 
 void LocalDispatcher::plan(const Exec& exec, const DispatchPlan& plan,
-                           const ConstTensorView& index_TK) {
-  std::int64_t capacity = 0;
-  if (capacity_factor_ > 0.0) {
-    const double mean = static_cast<double>(index_TK.elements()) / static_cast<double>(experts_);
-    capacity = std::max<std::int64_t>(1, std::llround(std::ceil(capacity_factor_ * mean)));
-  }
-  ops::route_plan(exec, {.count_E = plan.count_E,
-                         .offset_E1 = plan.offset_E1,
-                         .row_of_slot_TK = plan.row_of_slot_TK,
-                         .slot_of_row_R = plan.slot_of_row_R,
-                         .index_TK = index_TK,
-                         .capacity = capacity});
+                           const DispatchRouting& routing) {
+  ops::route_plan(
+      exec, {.count_E = plan.count_E,
+             .offset_E1 = plan.offset_E1,
+             .row_of_slot_TK = plan.row_of_slot_TK,
+             .slot_of_row_R = plan.slot_of_row_R,
+             .index_TK = routing.index_TK,
+             .capacity = expert_capacity(capacity_factor_, routing.index_TK.elements(), experts_)});
 }
 
-void LocalDispatcher::dispatch(const Exec& exec, const TensorView& rows_RD,
-                               const ConstTensorView& x_TD, const DispatchPlan& plan) {
-  ops::gather_rows(exec, {.rows_RD = rows_RD,
-                          .x_TD = x_TD,
+void LocalDispatcher::dispatch(const Exec& exec, const DispatchForward& args,
+                               const DispatchPlan& plan) {
+  ops::gather_rows(exec, {.rows_RD = args.rows_RD,
+                          .x_TD = args.x_TD,
                           .slot_of_row_R = plan.slot_of_row_R,
                           .slots_per_token = plan.row_of_slot_TK.dim(1)});
+  if (args.overlap) args.overlap();
 }
 
 void LocalDispatcher::combine(const Exec& exec, const DispatchCombine& args,
@@ -60,6 +64,7 @@ void LocalDispatcher::combine_backward(const Exec& exec, const DispatchCombineBa
 
 void LocalDispatcher::dispatch_backward(const Exec& exec, const DispatchBackward& args,
                                         const DispatchPlan& plan) {
+  if (args.overlap) args.overlap();
   ops::combine_rows(exec, {.y_TD = args.dx_TD,
                            .rows_RD = args.drows_RD,
                            .row_of_slot_TK = plan.row_of_slot_TK,

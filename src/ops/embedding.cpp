@@ -12,6 +12,7 @@ void embedding_forward(const Exec& exec, const EmbeddingForward& a) {
   expect_shape(a.table_VD, {a.table_VD.dim(0), D}, "table");
   expect_tensor(a.x_TD, {T, D}, a.table_VD.dtype(), "x");
   expect_tensor(a.token_T, {T}, DType::i32, "token");
+  expect(a.first_id >= 0, "embedding: first_id must not be negative");
   if (exec.is_dry() || T * D == 0) return;
   if constexpr (kHasCuda) {
     if (exec.on_gpu()) return cuda::embedding_forward(exec, a);
@@ -26,6 +27,7 @@ void embedding_backward(const Exec& exec, const EmbeddingBackward& a) {
   expect_floating(a.dx_TD, "dx");
   expect_shape(a.dx_TD, {T, D}, "dx");
   expect_tensor(a.token_T, {T}, DType::i32, "token");
+  expect(a.first_id >= 0, "embedding: first_id must not be negative");
   const ScratchScope scope{exec};
   TensorView sort_scratch;  // taken before the dry return: the plan counts it
   if (exec.on_gpu()) sort_scratch = scratch(exec, {embedding_sort_bytes(T)}, DType::u8);

@@ -17,7 +17,14 @@ void forward(const EmbeddingForward& a) {
   const Elem* table_VD = a.table_VD.data<Elem>();
   Elem* x_TD = a.x_TD.data<Elem>();
 #pragma omp parallel for if (T * D > kParallelWork)
-  for (std::int64_t t = 0; t < T; ++t) std::copy_n(table_VD + token_T[t] * D, D, x_TD + t * D);
+  for (std::int64_t t = 0; t < T; ++t) {
+    const std::int64_t row = token_T[t] - a.first_id;
+    if (row >= 0 && row < a.table_VD.dim(0)) {
+      std::copy_n(table_VD + row * D, D, x_TD + t * D);
+    } else {
+      std::fill_n(x_TD + t * D, D, from_float<Elem>(0.0F));
+    }
+  }
 }
 
 /// Threads share the columns, not the tokens, so that every sum runs in ascending t.
@@ -32,7 +39,9 @@ void backward(const EmbeddingBackward& a) {
   for (std::int64_t slice = 0; slice < ceil_div(D, kColumns); ++slice) {
     const std::int64_t end = std::min(D, (slice + 1) * kColumns);
     for (std::int64_t t = 0; t < T; ++t) {
-      float* row_D = dtable_VD + token_T[t] * D;
+      const std::int64_t row = token_T[t] - a.first_id;
+      if (row < 0 || row >= a.dtable_VD.dim(0)) continue;
+      float* row_D = dtable_VD + row * D;
       const Elem* dx_D = dx_TD + t * D;
 #pragma omp simd
       for (std::int64_t d = slice * kColumns; d < end; ++d) row_D[d] += to_float(dx_D[d]);

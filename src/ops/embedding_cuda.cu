@@ -12,21 +12,35 @@ namespace {
 
 constexpr int kThreads = 256;
 
+/// Rows of the table of one rank.
+struct Rows {
+  const std::int32_t* token_T;
+  std::int64_t V, first_id;
+  /// Row of token t; V where another rank holds it.
+  __device__ std::int64_t of(std::int64_t t) const {
+    const std::int64_t row = token_T[t] - first_id;
+    return row >= 0 && row < V ? row : V;
+  }
+};
+
 template <class Elem, int N>
-__global__ void forward_kernel(Elem* x_TD, const std::int32_t* token_T, const Elem* table_VD,
-                               std::int64_t D) {
-  const std::int64_t t = blockIdx.x;
-  const Elem* row_D = table_VD + token_T[t] * D;
+__global__ void forward_kernel(Elem* x_TD, const Elem* table_VD, Rows rows, std::int64_t D) {
+  const std::int64_t t = blockIdx.x, row = rows.of(t);
+  const Elem* row_D = table_VD + row * D;
   for (std::int64_t d = std::int64_t{threadIdx.x} * N; d < D; d += std::int64_t{blockDim.x} * N) {
-    store_vec(x_TD + t * D + d, load_vec<N>(row_D + d));
+    if (row < rows.V) {
+      store_vec(x_TD + t * D + d, load_vec<N>(row_D + d));
+    } else {
+      store_floats(x_TD + t * D + d, Vec<float, N>{});
+    }
   }
 }
 
-__global__ void start_sort_kernel(std::uint32_t* id_T, std::int32_t* order_T,
-                                  const std::int32_t* token_T, std::int64_t T) {
+__global__ void start_sort_kernel(std::uint32_t* id_T, std::int32_t* order_T, Rows rows,
+                                  std::int64_t T) {
   const std::int64_t t = thread_index();
   if (t >= T) return;
-  id_T[t] = static_cast<std::uint32_t>(token_T[t]);
+  id_T[t] = static_cast<std::uint32_t>(rows.of(t));
   order_T[t] = static_cast<std::int32_t>(t);
 }
 
@@ -46,7 +60,8 @@ SortedTokens sort_tokens(const Exec& exec, const EmbeddingBackward& a, std::byte
                                         reinterpret_cast<std::int32_t*>(buffer(3))};
   cudaStream_t stream = exec.cuda().stream;
   start_sort_kernel<<<blocks_for(T, kThreads), kThreads, 0, stream>>>(
-      id.Current(), order.Current(), a.token_T.data<std::int32_t>(), T);
+      id.Current(), order.Current(),
+      Rows{a.token_T.data<std::int32_t>(), a.dtable_VD.dim(0), a.first_id}, T);
   check_launch();
   const int bits = std::bit_width(static_cast<std::uint64_t>(a.dtable_VD.dim(0)));
   const auto sort = [&](void* temporary, std::size_t& bytes) {
@@ -63,9 +78,10 @@ SortedTokens sort_tokens(const Exec& exec, const EmbeddingBackward& a, std::byte
 
 template <class Elem, int N>
 __global__ void sum_runs_kernel(float* dtable_VD, const Elem* dx_TD, SortedTokens sorted,
-                                std::int64_t T, std::int64_t D) {
+                                std::int64_t T, std::int64_t V, std::int64_t D) {
   const std::int64_t begin = blockIdx.x;
   const std::uint32_t id = sorted.id_T[begin];
+  if (id >= V) return;                                    // another rank's
   if (begin > 0 && sorted.id_T[begin - 1] == id) return;  // not the first of its run
   const std::int64_t d = (std::int64_t{blockIdx.y} * blockDim.x + threadIdx.x) * N;
   if (d >= D) return;
@@ -91,7 +107,7 @@ void embedding_forward(const Exec& exec, const EmbeddingForward& a) {
     with_width<Elem>(allows_vectors<Elem>(D, x, table), [&](auto width) {
       constexpr int N = decltype(width)::value;
       forward_kernel<Elem, N><<<T, threads_for(ceil_div(D, N)), 0, exec.cuda().stream>>>(
-          x, a.token_T.data<std::int32_t>(), table, D);
+          x, table, Rows{a.token_T.data<std::int32_t>(), a.table_VD.dim(0), a.first_id}, D);
     });
   });
   check_launch();
@@ -110,7 +126,8 @@ void embedding_backward(const Exec& exec, const EmbeddingBackward& a,
       constexpr int N = decltype(width)::value;
       const unsigned threads = threads_for(ceil_div(D, N), 128);
       const dim3 grid{static_cast<unsigned>(T), blocks_for(ceil_div(D, N), threads)};
-      sum_runs_kernel<Elem, N><<<grid, threads, 0, exec.cuda().stream>>>(dtable, dx, sorted, T, D);
+      sum_runs_kernel<Elem, N>
+          <<<grid, threads, 0, exec.cuda().stream>>>(dtable, dx, sorted, T, a.dtable_VD.dim(0), D);
     });
   });
   check_launch();

@@ -4,6 +4,16 @@
 #include "ops/head_gate_detail.hpp"
 
 namespace shoal::ops {
+namespace {
+
+void expect_share(std::int64_t groups, const GroupShare& share) {
+  expect(share.stride >= 1 && share.offset >= 0 && share.offset < share.stride &&
+             groups % share.stride == 0,
+         "head_gate: the ranks must divide the groups");
+}
+
+}  // namespace
+
 void head_gate_forward(const Exec& exec, const HeadGateForward& a) {
   const std::int64_t T = a.x_TD.dim(0), D = a.x_TD.dim(1);
   expect_shape(a.x_TD, {T, D}, "x");
@@ -16,6 +26,7 @@ void head_gate_forward(const Exec& exec, const HeadGateForward& a) {
   expect_tensor(a.score_T, {T}, DType::f32, "score");
   expect(a.groups >= 1 && a.block >= 1 && a.max_position >= 1,
          "head_gate: groups, block and max_position must be positive");
+  expect_share(a.groups, a.share);
   if (exec.is_dry()) {
     const ScratchScope scope{exec};
     if (exec.on_gpu()) (void)head_gate_block_sums(exec, a);
@@ -45,8 +56,9 @@ void head_gate_backward(const Exec& exec, const HeadGateBackward& a) {
   expect_optional(a.budget_scale, {1}, DType::f32, "budget_scale");
   expect(a.groups >= 1 && a.block >= 1 && a.max_position >= 1,
          "head_gate: groups, block and max_position must be positive");
+  expect_share(a.groups, a.share);
   expect(a.sequence >= 1 && T % a.sequence == 0, "head_gate: tokens must divide into sequences");
-  expect(a.heads % a.groups == 0 && C % a.heads == 0,
+  expect(a.heads % (a.groups / a.share.stride) == 0 && C % a.heads == 0,
          "head_gate: groups must divide heads, and heads the output's columns");
   if (exec.is_dry()) {
     const ScratchScope scope{exec};

@@ -26,9 +26,13 @@ float length_feature(std::int64_t position, std::int64_t max_position) {
          std::log2(1.0F + static_cast<float>(max_position));
 }
 
-std::int32_t active_groups(float gate, std::int64_t groups) {
+std::int64_t active_groups(float gate, std::int64_t groups) {
   const auto G = static_cast<float>(groups);
-  return static_cast<std::int32_t>(std::clamp(std::floor(std::fma(G, gate, 0.5F)), 1.0F, G));
+  return static_cast<std::int64_t>(std::clamp(std::floor(std::fma(G, gate, 0.5F)), 1.0F, G));
+}
+/// Local groups among the first `active` of the whole model.
+std::int32_t local_groups(std::int64_t active, const GroupShare& share) {
+  return static_cast<std::int32_t>((active - share.offset + share.stride - 1) / share.stride);
 }
 
 template <class Elem>
@@ -49,7 +53,7 @@ void scores(const HeadGateForward& a) {
 /// |G g - j - 1/2| < 1 it rises with slope G/2; of the active groups that is the last one.
 template <class Elem>
 void gate_gradient(const HeadGateBackward& a, const Blocks& blocks, float* dgate_T) {
-  const std::int64_t C = a.out_TC.dim(1), width = C / a.groups;
+  const std::int64_t C = a.out_TC.dim(1), width = C / (a.groups / a.share.stride);
   const auto G = static_cast<float>(a.groups);
 #pragma omp parallel for schedule(static) if (blocks.T * width > kParallelWork)
   for (std::int64_t t = 0; t < blocks.T; ++t) {
@@ -57,7 +61,8 @@ void gate_gradient(const HeadGateBackward& a, const Blocks& blocks, float* dgate
     const std::int32_t active =
         blocks.position(t) < blocks.block ? 0 : a.active_groups_T.data<std::int32_t>()[t];
     for (std::int32_t j = 0; j < active; ++j) {
-      const float offset = G * a.gate_T.data<float>()[t] - static_cast<float>(j) - 0.5F;
+      const auto group = static_cast<float>(j * a.share.stride + a.share.offset);
+      const float offset = G * a.gate_T.data<float>()[t] - group - 0.5F;
       if (!(std::abs(offset) < 1.0F)) continue;
       const Elem* dout = a.dout_TC.data<Elem>() + t * C + j * width;
       const Elem* out = a.out_TC.data<Elem>() + t * C + j * width;
@@ -158,7 +163,7 @@ void head_gate_forward(const Exec&, const HeadGateForward& a) {
     }
     float sum = 0.0F;
     const std::int32_t active =
-        i == 0 ? static_cast<std::int32_t>(a.groups) : active_groups(gate, a.groups);
+        local_groups(i == 0 ? a.groups : active_groups(gate, a.groups), a.share);
     for (; t < end; ++t) {
       sum += a.score_T.data<float>()[t];
       a.gate_T.data<float>()[t] = gate;

@@ -63,13 +63,23 @@ struct GateOutputs {
   std::int32_t* active_T;
 };
 
+/// Groups of the whole model, and which of them live here.
+struct Groups {
+  int count, stride, offset;
+  __device__ int local(int active) const { return (active - offset + stride - 1) / stride; }
+  __device__ float global(int j) const { return static_cast<float>(j * stride + offset); }
+};
+Groups groups_of(std::int64_t groups, const GroupShare& share) {
+  return {static_cast<int>(groups), static_cast<int>(share.stride), static_cast<int>(share.offset)};
+}
+
 __global__ void gate_kernel(GateOutputs out, const float* block_sum_T, const float* scalars,
-                            Blocks blocks, std::int32_t groups) {
+                            Blocks blocks, Groups groups) {
   const std::int64_t t = thread_index();
   if (!blocks.starts(t)) return;
   const std::int64_t position = blocks.position(t), end = blocks.end(t);
   float gate = 1.0F;
-  std::int32_t active = groups;
+  int active = groups.count;
   if (position > 0) {
     float before = 0.0F;
 #pragma unroll 8
@@ -77,12 +87,12 @@ __global__ void gate_kernel(GateOutputs out, const float* block_sum_T, const flo
     const float logit = before / static_cast<float>(position) +
                         scalars[0] * blocks.length_feature(position) + scalars[1];
     gate = 1.0F / (1.0F + expf(-logit));
-    const auto G = static_cast<float>(groups);
-    active = static_cast<std::int32_t>(fminf(fmaxf(floorf(fmaf(G, gate, 0.5F)), 1.0F), G));
+    const auto G = static_cast<float>(groups.count);
+    active = static_cast<int>(fminf(fmaxf(floorf(fmaf(G, gate, 0.5F)), 1.0F), G));
   }
   for (std::int64_t i = t; i < end; ++i) {
     out.gate_T[i] = gate;
-    out.active_T[i] = active;
+    out.active_T[i] = groups.local(active);
   }
 }
 
@@ -90,16 +100,16 @@ __global__ void gate_kernel(GateOutputs out, const float* block_sum_T, const flo
 template <class Elem, int N>
 __global__ void __launch_bounds__(kThreads)
     dgate_kernel(float* dgate_T, const Elem* dout_TC, const Elem* out_TC, const float* gate_T,
-                 const std::int32_t* active_T, Blocks blocks, std::int64_t C, int groups) {
+                 const std::int32_t* active_T, Blocks blocks, std::int64_t C, Groups groups) {
   const std::int64_t t = thread_index() / kWarpSize;
   if (t >= blocks.T) return;
   const int lane = threadIdx.x % kWarpSize;
-  const std::int64_t width = C / groups;
-  const auto G = static_cast<float>(groups);
+  const std::int64_t width = C / (groups.count / groups.stride);
+  const auto G = static_cast<float>(groups.count);
   const int active = blocks.position(t) < blocks.block ? 0 : active_T[t];
   float sum = 0.0F;
   for (int j = 0; j < active; ++j) {
-    if (!(fabsf(G * gate_T[t] - static_cast<float>(j) - 0.5F) < 1.0F)) continue;
+    if (!(fabsf(G * gate_T[t] - groups.global(j) - 0.5F) < 1.0F)) continue;
     const std::int64_t first = t * C + j * width;
     for (std::int64_t c = lane * N; c < width; c += kWarpSize * N) {
       const Vec<float, N> dout = load_floats<N>(dout_TC + first + c);
@@ -190,10 +200,10 @@ void launch_dgate(const Exec& exec, const HeadGateBackward& a, const Blocks& blo
   const std::int64_t C = a.out_TC.dim(1);
   const Elem* dout = device_data<Elem>(a.dout_TC);
   const Elem* out = device_data<Elem>(a.out_TC);
-  with_width<Elem>(allows_vectors<Elem>(C / a.groups, dout, out), [&](auto n) {
+  with_width<Elem>(allows_vectors<Elem>(C / (a.groups / a.share.stride), dout, out), [&](auto n) {
     dgate_kernel<Elem, n.value><<<blocks_for(blocks.T, kWarps), kThreads, 0, exec.cuda().stream>>>(
         dgate_T, dout, out, device_data<float>(a.gate_T),
-        device_data<std::int32_t>(a.active_groups_T), blocks, C, static_cast<int>(a.groups));
+        device_data<std::int32_t>(a.active_groups_T), blocks, C, groups_of(a.groups, a.share));
   });
   check_launch();
 }
@@ -254,7 +264,7 @@ void head_gate_forward(const Exec& exec, const HeadGateForward& a) {
                         .active_T = device_data<std::int32_t>(a.active_groups_T)};
   gate_kernel<<<grid, kThreads, 0, stream>>>(out, device_data<float>(sum_T),
                                              device_data<float>(a.scalars), blocks,
-                                             static_cast<std::int32_t>(a.groups));
+                                             groups_of(a.groups, a.share));
   check_launch();
 }
 

@@ -1,5 +1,6 @@
 #include "shoal/ops/optimizer.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "ops/optimizer_detail.hpp"
@@ -17,17 +18,20 @@ void expect_state(const ConstTensorView& state, Where at = Where::current()) {
   expect_elements(state, sizeof(StepState), DType::u8, "state", at);
 }
 
-/// The value's companions: u16 `low` for bf16, f32 `master` for f16.
-void expect_companions(const TensorView& value, const TensorView& low, const TensorView& master,
-                       Where at = Where::current()) {
-  const std::int64_t N = value.elements();
-  expect_floating(value, "value", at);
-  if (value.dtype() == DType::bf16) expect_elements(low, N, DType::u16, "low", at);
-  if (value.dtype() == DType::f16) expect_elements(master, N, DType::f32, "master", at);
+/// The value's companions of S elements: u16 `low` for bf16, f32 `master` for f16.
+void expect_companions(const MasterSplit& a, std::int64_t S, Where at = Where::current()) {
+  expect_floating(a.value, "value", at);
+  if (a.value.dtype() == DType::bf16) expect_elements(a.low, S, DType::u16, "low", at);
+  if (a.value.dtype() == DType::f16) expect_elements(a.master, S, DType::f32, "master", at);
 }
 
-void expect_moments(const OptimizerUpdate& a, Where at = Where::current()) {
-  const std::int64_t N = a.value.elements();
+/// Elements of every state: those of the weights, or with segments what the kind's first state has.
+std::int64_t state_elements(const OptimizerUpdate& a) {
+  if (a.segments.absent()) return a.value.elements();
+  return (uses_m(update_kind(a.kind, a.nu)) ? a.m : a.u).elements();
+}
+
+void expect_moments(const OptimizerUpdate& a, std::int64_t N, Where at = Where::current()) {
   const OptimizerKind kind = update_kind(a.kind, a.nu);
   const DType moments = uses_m(kind) ? a.m.dtype() : a.u.dtype();
   expect(moments == DType::f32 || moments == DType::bf16, "optimizer: m and u are f32 or bf16", at);
@@ -38,19 +42,65 @@ void expect_moments(const OptimizerUpdate& a, Where at = Where::current()) {
 
 }  // namespace
 
+SumTable make_sum_table(std::span<const SumRun> runs) {
+  std::int64_t total = 0;
+  for (const SumRun& run : runs) total += run.count;
+  const std::int64_t width = square_part_width(total);
+  SumTable table;
+  std::int64_t left = 0;  // of the part being filled
+  for (const SumRun& run : runs) {
+    for (std::int64_t at = 0; at < run.count;) {
+      if (left == 0) {
+        table.begin.push_back(static_cast<std::int32_t>(table.runs.size()));
+        left = width;
+      }
+      const std::int64_t count = std::min(left, run.count - at);
+      table.runs.push_back({.first = run.first + at, .count = count});
+      at += count;
+      left -= count;
+    }
+  }
+  table.begin.push_back(static_cast<std::int32_t>(table.runs.size()));
+  return table;
+}
+
+std::vector<UpdateSegment> cut_segments(std::span<const UpdateSegment> segments) {
+  std::vector<UpdateSegment> pieces;
+  for (const UpdateSegment& segment : segments) {
+    const std::int64_t n = ceil_div(segment.count, kSegmentElements);
+    for (std::int64_t i = 0; i < n; ++i) pieces.push_back(segment_piece(segment, i));
+  }
+  return pieces;
+}
+
 void square_sum(const Exec& exec, const TensorView& out, const ConstTensorView& x,
-                Accumulate accumulate) {
+                Accumulate accumulate, const SumTableViews& table) {
   expect_elements(out, 1, DType::f64, "out");
   expect_dtype(x, DType::f32, "x");
+  if (!table.begin.absent()) {
+    expect_dtype(table.begin, DType::i32, "begin");
+    expect(table.begin.elements() >= 1 && table.begin.elements() <= kSquareParts + 1,
+           "square_sum: too many parts");
+  }
   if (exec.is_dry()) {
     const ScratchScope scope{exec};
     (void)square_parts(exec);
     return;
   }
   if constexpr (kHasCuda) {
-    if (exec.on_gpu()) return cuda::square_sum(exec, out, x, accumulate);
+    if (exec.on_gpu()) return cuda::square_sum(exec, out, x, accumulate, table);
   }
-  cpu::square_sum(exec, out, x, accumulate);
+  cpu::square_sum(exec, out, x, accumulate, table);
+}
+
+void flag_overflow(const Exec& exec, const TensorView& out, const ConstTensorView& overflow) {
+  expect_elements(out, 1, DType::f64, "out");
+  expect_elements(overflow, 1, DType::f32, "overflow");
+  if (exec.is_dry()) return;
+  if constexpr (kHasCuda) {
+    if (exec.on_gpu()) return cuda::flag_overflow(exec, out, overflow);
+  }
+  cpu::flag_overflow(exec, out, overflow);
 }
 
 void step_decide(const Exec& exec, const StepDecide& a) {
@@ -65,12 +115,13 @@ void step_decide(const Exec& exec, const StepDecide& a) {
 }
 
 void optimizer_update(const Exec& exec, const OptimizerUpdate& a) {
-  expect_companions(a.value, a.low, a.master);
+  const std::int64_t S = state_elements(a);
+  expect_companions({.value = a.value, .low = a.low, .master = a.master}, S);
   expect_elements(a.grad, a.value.elements(), DType::f32, "grad");
   expect_state(a.state);
-  expect_moments(a);
+  expect_moments(a, S);
   expect(a.first >= 0, "optimizer_update: first must not be negative");
-  if (exec.is_dry() || a.value.elements() == 0) return;
+  if (exec.is_dry() || S == 0) return;
   if constexpr (kHasCuda) {
     if (exec.on_gpu()) return cuda::optimizer_update(exec, a);
   }
@@ -78,7 +129,7 @@ void optimizer_update(const Exec& exec, const OptimizerUpdate& a) {
 }
 
 void split_master(const Exec& exec, const MasterSplit& a) {
-  expect_companions(a.value, a.low, a.master);
+  expect_companions(a, a.value.elements());
   expect_elements(a.master, a.value.elements(), DType::f32, "master");
   if (exec.is_dry() || a.value.elements() == 0) return;
   if constexpr (kHasCuda) {
@@ -88,7 +139,7 @@ void split_master(const Exec& exec, const MasterSplit& a) {
 }
 
 void join_master(const Exec& exec, const MasterSplit& a) {
-  expect_companions(a.value, a.low, a.master);
+  expect_companions(a, a.value.elements());
   expect_elements(a.master, a.value.elements(), DType::f32, "master");
   if (exec.is_dry() || a.value.elements() == 0) return;
   if constexpr (kHasCuda) {

@@ -9,20 +9,22 @@
 namespace shoal::ops::cpu {
 namespace {
 
-/// fp32 master values behind a working weight of type Elem.
+/// fp32 master values behind a working weight of type Elem; pointers are those of a segment.
 template <class Elem>
 struct Master;
 template <>
 struct Master<float> {
   float* value;
-  explicit Master(const OptimizerUpdate& a) : value{a.value.data<float>()} {}
+  Master(const OptimizerUpdate& a, const UpdateSegment& s)
+      : value{a.value.data<float>() + s.value} {}
   [[nodiscard]] float load(std::int64_t i) const { return value[i]; }
   void store(std::int64_t i, float p) const { value[i] = p; }
 };
 template <>
 struct Master<Half> {
   float* master;  ///< update() rounds the working weights afterwards: conversions stay scalar
-  explicit Master(const OptimizerUpdate& a) : master{a.master.data<float>()} {}
+  Master(const OptimizerUpdate& a, const UpdateSegment& s)
+      : master{a.master.data<float>() + s.state} {}
   [[nodiscard]] float load(std::int64_t i) const { return master[i]; }
   void store(std::int64_t i, float p) const { master[i] = p; }
 };
@@ -30,8 +32,8 @@ template <>
 struct Master<Bf16> {
   Bf16* value;
   std::uint16_t* low;
-  explicit Master(const OptimizerUpdate& a)
-      : value{a.value.data<Bf16>()}, low{a.low.data<std::uint16_t>()} {}
+  Master(const OptimizerUpdate& a, const UpdateSegment& s)
+      : value{a.value.data<Bf16>() + s.value}, low{a.low.data<std::uint16_t>() + s.state} {}
   [[nodiscard]] float load(std::int64_t i) const {
     return std::bit_cast<float>(join_bits({value[i].bits, low[i]}));
   }
@@ -52,15 +54,16 @@ Moment round_moment(float x, std::uint32_t random16) {
 }
 
 template <class Moment>
-std::uint32_t random_bits(std::int64_t seed, std::int64_t index) {
+std::uint32_t random_bits(std::int64_t seed, const UpdateSegment& segment, std::int64_t i) {
   if constexpr (std::is_same_v<Moment, float>) {
     return 0;
   } else {
-    return rounding_bits(rounding_block(seed, index), index);
+    const std::int64_t index = segment.first + i;
+    return rounding_bits(rounding_block(seed, segment.stream, index), index);
   }
 }
 
-/// The arrays of one update; pointers that the kind does not use are null.
+/// The arrays of one segment; pointers that the kind does not use are null.
 template <class Elem, class Moment>
 struct Arrays {
   Master<Elem> master;
@@ -86,22 +89,35 @@ inline void update_one(const Arrays<Elem, Moment>& a, const UpdateScalars& s, st
 }
 
 template <OptimizerKind kKind, class Elem, class Moment>
-void update(const OptimizerUpdate& a, const StepState& state) {
-  const UpdateScalars s = with_state(update_scalars(a), state);
-  const Arrays<Elem, Moment> arrays{.master = Master<Elem>{a},
-                                    .grad = a.grad.data<float>(),
-                                    .m = uses_m(kKind) ? a.m.data<Moment>() : nullptr,
-                                    .v = uses_v(kKind) ? a.v.data<float>() : nullptr,
-                                    .u = uses_u(kKind) ? a.u.data<Moment>() : nullptr};
-  const std::int64_t N = a.value.elements(), seed = state.step_seed, first = a.first;
-#pragma omp parallel for simd schedule(static) if (parallel : N > kParallelWork)
+void update_segment(const OptimizerUpdate& a, const UpdateScalars& s, std::int64_t seed,
+                    const UpdateSegment& segment) {
+  const std::int64_t at = segment.state, N = segment.count;
+  const Arrays<Elem, Moment> arrays{.master = Master<Elem>{a, segment},
+                                    .grad = a.grad.data<float>() + segment.value,
+                                    .m = uses_m(kKind) ? a.m.data<Moment>() + at : nullptr,
+                                    .v = uses_v(kKind) ? a.v.data<float>() + at : nullptr,
+                                    .u = uses_u(kKind) ? a.u.data<Moment>() + at : nullptr};
+#pragma omp simd
   for (std::int64_t i = 0; i < N; ++i) {
-    update_one<kKind>(arrays, s, i, random_bits<Moment>(seed, first + i));
+    update_one<kKind>(arrays, s, i, random_bits<Moment>(seed, segment, i));
   }
   if constexpr (std::is_same_v<Elem, Half>) {
-    Half* value = a.value.data<Half>();
-#pragma omp parallel for schedule(static) if (N > kParallelWork)
+    Half* value = a.value.data<Half>() + segment.value;
     for (std::int64_t i = 0; i < N; ++i) value[i] = from_float<Half>(arrays.master.load(i));
+  }
+}
+
+template <OptimizerKind kKind, class Elem, class Moment>
+void update(const OptimizerUpdate& a, const StepState& state) {
+  const UpdateScalars with_decay = with_state(update_scalars(a), state);
+  UpdateScalars without = with_decay;
+  without.weight_decay = 0.0F;
+  const UpdateWork work = update_work(a);
+#pragma omp parallel for schedule(static) if (work.pieces > 1)
+  for (std::int64_t i = 0; i < work.pieces; ++i) {
+    const UpdateSegment segment = piece_of(work, i);
+    update_segment<kKind, Elem, Moment>(a, segment.decay != 0 ? with_decay : without,
+                                        state.step_seed, segment);
   }
 }
 
@@ -124,23 +140,29 @@ void update_of_kind(const OptimizerUpdate& a, const StepState& state) {
 }  // namespace
 
 void square_sum(const Exec& exec, const TensorView& out, const ConstTensorView& x,
-                Accumulate accumulate) {
+                Accumulate accumulate, const SumTableViews& table) {
   const ScratchScope scope{exec};
   double* parts = square_parts(exec).data<double>();
   const float* values = x.data<float>();
-  const std::int64_t N = x.elements(), width = square_part_width(N);
-  const std::int64_t used = ceil_div(N, width);
-#pragma omp parallel for schedule(static) if (N > kParallelWork)
-  for (std::int64_t part = 0; part < used; ++part) {
-    const std::int64_t end = std::min(N, (part + 1) * width);
+  const SumWork work = sum_work(x, table);
+#pragma omp parallel for schedule(static) if (work.parts > 4)
+  for (std::int64_t part = 0; part < work.parts; ++part) {
     double sum = 0.0;
+    for (std::int64_t r = first_run(work, part); r < first_run(work, part + 1); ++r) {
+      const SumRun run = run_of(work, r);
+      const std::int64_t end = run.first + run.count;
 #pragma omp simd reduction(+ : sum)
-    for (std::int64_t i = part * width; i < end; ++i) sum += double{values[i]} * values[i];
+      for (std::int64_t i = run.first; i < end; ++i) sum += double{values[i]} * values[i];
+    }
     parts[part] = sum;
   }
   double total = accumulate == Accumulate::add ? out.data<double>()[0] : 0.0;
-  for (std::int64_t part = 0; part < used; ++part) total += parts[part];
+  for (std::int64_t part = 0; part < work.parts; ++part) total += parts[part];
   out.data<double>()[0] = total;
+}
+
+void flag_overflow(const Exec&, const TensorView& out, const ConstTensorView& overflow) {
+  if (overflowed(overflow.data<float>()[0])) out.data<double>()[0] = kOverflowNorm;
 }
 
 void step_decide(const Exec&, const StepDecide& a) {

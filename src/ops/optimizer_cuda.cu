@@ -8,9 +8,9 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWidth = 4;  // elements a thread updates at once: 16 bytes of each fp32 array
-constexpr std::int64_t kBlocksPerMultiprocessor = 8;
 
-/// The arrays of one update; pointers that the kind or dtype does not use are null.
+/// The arrays of one update, or of one of its segments; pointers that the kind or dtype does not
+/// use are null.
 template <class Elem, class Moment>
 struct Arrays {
   Elem* value;
@@ -20,6 +20,12 @@ struct Arrays {
   Moment* m;
   float* v;
   Moment* u;
+
+  /// Those of a segment. An offset from a null pointer is never read.
+  __device__ Arrays at(const UpdateSegment& s) const {
+    return {value + s.value, low + s.state, master + s.state, grad + s.value,
+            m + s.state,     v + s.state,   u + s.state};
+  }
 };
 
 template <int N, class Elem, class Moment>
@@ -79,24 +85,25 @@ __device__ void store_moment(Moment* p, const Vec<float, N>& x, const Vec<std::u
 
 /// Random bits of N consecutive elements; four aligned ones share a Philox block.
 template <int N>
-__device__ Vec<std::uint32_t, N> random_bits(std::int64_t seed, std::int64_t index) {
+__device__ Vec<std::uint32_t, N> random_bits(std::int64_t seed, std::uint32_t stream,
+                                             std::int64_t index) {
   if constexpr (N == 4) {
     if (index % 4 == 0) {
-      const philox::Block b = rounding_block(seed, index);
+      const philox::Block b = rounding_block(seed, stream, index);
       return {b.x0, b.x1, b.x2, b.x3};
     }
   }
   Vec<std::uint32_t, N> out;
 #pragma unroll
   for (int j = 0; j < N; ++j) {
-    out.v[j] = rounding_bits(rounding_block(seed, index + j), index + j);
+    out.v[j] = rounding_bits(rounding_block(seed, stream, index + j), index + j);
   }
   return out;
 }
 
 template <OptimizerKind kKind, int N, class Elem, class Moment>
 __device__ void update(const Arrays<Elem, Moment>& a, const UpdateScalars& s, std::int64_t i,
-                       std::int64_t seed, std::int64_t first) {
+                       std::int64_t seed, const UpdateSegment& segment) {
   const Vec<float, N> grad = load_vec<N>(a.grad + i);
   Vec<float, N> p = load_master<N>(a, i), m{}, v{}, u{};
   if constexpr (uses_m(kKind)) m = load_floats<N>(a.m + i);
@@ -112,40 +119,57 @@ __device__ void update(const Arrays<Elem, Moment>& a, const UpdateScalars& s, st
     u.v[j] = x.u;
   }
   Vec<std::uint32_t, N> random{};
-  if constexpr (!std::is_same_v<Moment, float>) random = random_bits<N>(seed, first + i);
+  if constexpr (!std::is_same_v<Moment, float>)
+    random = random_bits<N>(seed, segment.stream, segment.first + i);
   store_master<N>(a, i, p);
   if constexpr (uses_m(kKind)) store_moment<N>(a.m + i, m, random, 0);
   if constexpr (uses_v(kKind)) store_vec(a.v + i, v);
   if constexpr (uses_u(kKind)) store_moment<N>(a.u + i, u, random, 16);
 }
 
-/// One fused pass; all threads take the same branch of the switch. `count` is a multiple of N.
+/// The elements of a segment that its block updates N at a time, from `begin` on.
 template <int N, class Elem, class Moment>
-__global__ void __launch_bounds__(kThreads)
-    update_kernel(Arrays<Elem, Moment> a, UpdateScalars s, const StepState* state,
-                  OptimizerKind kind, std::int64_t count, std::int64_t first) {
-  if (state->skip != 0) return;
-  s = with_state(s, *state);
-  const std::int64_t seed = state->step_seed;
-  for (std::int64_t i = thread_index() * N; i < count; i += thread_count() * N) {
+__device__ void update_elements(const Arrays<Elem, Moment>& a, const UpdateScalars& s,
+                                OptimizerKind kind, std::int64_t begin,
+                                const UpdateSegment& segment, std::int64_t seed) {
+  const std::int64_t end = segment.count / N * N;
+  for (std::int64_t i = begin + threadIdx.x * N; i < end; i += kThreads * N) {
     switch (kind) {
       case OptimizerKind::amf:
-        update<OptimizerKind::amf, N>(a, s, i, seed, first);
+        update<OptimizerKind::amf, N>(a, s, i, seed, segment);
         break;
       case OptimizerKind::amf_classic:
-        update<OptimizerKind::amf_classic, N>(a, s, i, seed, first);
+        update<OptimizerKind::amf_classic, N>(a, s, i, seed, segment);
         break;
       case OptimizerKind::amf_nesterov:
-        update<OptimizerKind::amf_nesterov, N>(a, s, i, seed, first);
+        update<OptimizerKind::amf_nesterov, N>(a, s, i, seed, segment);
         break;
       case OptimizerKind::adamw:
-        update<OptimizerKind::adamw, N>(a, s, i, seed, first);
+        update<OptimizerKind::adamw, N>(a, s, i, seed, segment);
         break;
       case OptimizerKind::sgd:
-        update<OptimizerKind::sgd, N>(a, s, i, seed, first);
+        update<OptimizerKind::sgd, N>(a, s, i, seed, segment);
         break;
     }
   }
+}
+
+/// One segment a block; all threads take the same branches. `aligned`: the arrays themselves allow
+/// vectors.
+template <class Elem, class Moment>
+__global__ void __launch_bounds__(kThreads)
+    update_kernel(Arrays<Elem, Moment> arrays, UpdateScalars s, const StepState* state,
+                  OptimizerKind kind, UpdateWork work, bool aligned) {
+  if (state->skip != 0) return;
+  s = with_state(s, *state);
+  const std::int64_t seed = state->step_seed;
+  const UpdateSegment segment = piece_of(work, blockIdx.x);
+  if (segment.decay == 0) s.weight_decay = 0.0F;
+  const Arrays<Elem, Moment> a = arrays.at(segment);
+  const bool vectors = aligned && segment.value % kWidth == 0 && segment.state % kWidth == 0;
+  if (vectors) update_elements<kWidth>(a, s, kind, 0, segment, seed);
+  const std::int64_t rest = vectors ? segment.count / kWidth * kWidth : 0;
+  update_elements<1>(a, s, kind, rest, segment, seed);
 }
 
 template <class Elem, class Moment>
@@ -160,21 +184,12 @@ void launch_update(const Exec& exec, const OptimizerUpdate& a) {
       .v = uses_v(kind) ? device_data<float>(a.v) : nullptr,
       .u = uses_u(kind) ? device_data<Moment>(a.u) : nullptr};
   const auto* state = reinterpret_cast<const StepState*>(device_data<std::uint8_t>(a.state));
-  const std::int64_t count = a.value.elements();
-  const bool vectors =
-      count % kWidth == 0 && allows_vectors<float>(kWidth, arrays.value, arrays.low, arrays.master,
-                                                   arrays.grad, arrays.m, arrays.v, arrays.u);
-  const std::int64_t limit = kBlocksPerMultiprocessor * exec.cuda().multiprocessors;
-  const auto launch = [&](auto n) {
-    update_kernel<n.value, Elem, Moment>
-        <<<blocks_for(count, kThreads * n.value, limit), kThreads, 0, exec.cuda().stream>>>(
-            arrays, update_scalars(a), state, kind, count, a.first);
-  };
-  if (vectors) {
-    launch(std::integral_constant<int, kWidth>{});
-  } else {
-    launch(std::integral_constant<int, 1>{});
-  }
+  const UpdateWork work = update_work(a);
+  const bool aligned = allows_vectors<float>(kWidth, arrays.value, arrays.low, arrays.master,
+                                             arrays.grad, arrays.m, arrays.v, arrays.u);
+  update_kernel<Elem, Moment>
+      <<<static_cast<unsigned>(work.pieces), kThreads, 0, exec.cuda().stream>>>(
+          arrays, update_scalars(a), state, kind, work, aligned);
   check_launch();
 }
 

@@ -22,6 +22,58 @@ constexpr std::int64_t square_part_width(std::int64_t count) {
   return width < 4096 ? 4096 : width;
 }
 
+/// Piece `index` of a segment cut into kSegmentElements.
+constexpr UpdateSegment segment_piece(UpdateSegment segment, std::int64_t index) {
+  const std::int64_t at = index * kSegmentElements, left = segment.count - at;
+  segment.value += at;
+  segment.state += at;
+  segment.first += at;
+  segment.count = left < kSegmentElements ? left : kSegmentElements;
+  return segment;
+}
+/// What an update goes through: a table of segments, or one segment over all values.
+struct UpdateWork {
+  const UpdateSegment* table;  ///< null: pieces of `whole`
+  std::int64_t pieces;
+  UpdateSegment whole;
+};
+inline UpdateWork update_work(const OptimizerUpdate& a) {
+  constexpr auto kBytes = static_cast<std::int64_t>(sizeof(UpdateSegment));
+  if (!a.segments.absent()) {
+    return {.table = reinterpret_cast<const UpdateSegment*>(a.segments.data<std::uint8_t>()),
+            .pieces = a.segments.elements() / kBytes,
+            .whole = {}};
+  }
+  return {.table = nullptr,
+          .pieces = ceil_div(a.value.elements(), kSegmentElements),
+          .whole = {.count = a.value.elements(), .first = a.first}};
+}
+constexpr UpdateSegment piece_of(const UpdateWork& work, std::int64_t index) {
+  return work.table == nullptr ? segment_piece(work.whole, index) : work.table[index];
+}
+
+/// The parts of a square_sum: those of a table, or equal widths of all elements.
+struct SumWork {
+  const SumRun* runs;  ///< null: no table
+  const std::int32_t* begin;
+  std::int64_t parts;
+  std::int64_t count, width;
+};
+inline SumWork sum_work(const ConstTensorView& x, const SumTableViews& table) {
+  const std::int64_t count = x.elements(), width = square_part_width(count);
+  if (table.begin.absent()) return {nullptr, nullptr, ceil_div(count, width), count, width};
+  return {reinterpret_cast<const SumRun*>(table.runs.data<std::uint8_t>()),
+          table.begin.data<std::int32_t>(), table.begin.elements() - 1, count, width};
+}
+constexpr std::int64_t first_run(const SumWork& work, std::int64_t part) {
+  return work.runs == nullptr ? part : work.begin[part];
+}
+constexpr SumRun run_of(const SumWork& work, std::int64_t index) {
+  if (work.runs != nullptr) return work.runs[index];
+  const std::int64_t at = index * work.width, left = work.count - at;
+  return {at, left < work.width ? left : work.width};
+}
+
 /// What one update needs, in fp32; the device fills the second group from its StepState.
 struct UpdateScalars {
   float beta1, beta1_rest, beta2, beta2_rest;  ///< rest = 1 - beta, rounded once
@@ -113,11 +165,12 @@ constexpr std::uint32_t join_bits(SplitBits s) {
   return ((s.high - carry) << 16) | s.low;
 }
 
-/// Random bits of element `index`: one Philox block serves four elements, 16 bits for m and 16 for
-/// u each.
-constexpr philox::Block rounding_block(std::int64_t seed, std::int64_t index) {
+/// Random bits of element `index` of a parameter: one Philox block serves four elements, 16 bits
+/// for m and 16 for u each.
+constexpr philox::Block rounding_block(std::int64_t seed, std::uint32_t stream,
+                                       std::int64_t index) {
   return philox::block(static_cast<std::uint64_t>(seed), philox::Purpose::stochastic_rounding,
-                       static_cast<std::uint64_t>(index) / 4);
+                       static_cast<std::uint64_t>(index) / 4, stream);
 }
 constexpr std::uint32_t rounding_bits(const philox::Block& b, std::int64_t index) {
   const std::int64_t word = index & 3;
@@ -127,6 +180,12 @@ constexpr std::uint32_t rounding_bits(const philox::Block& b, std::int64_t index
 constexpr std::uint16_t round_stochastic(std::uint32_t bits, std::uint32_t random16) {
   if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return static_cast<std::uint16_t>(bits >> 16) | 0x40U;
   return static_cast<std::uint16_t>((bits + random16) >> 16);
+}
+
+/// What flag_overflow leaves, and when.
+inline constexpr double kOverflowNorm = std::numeric_limits<double>::infinity();
+constexpr bool overflowed(float value) {
+  return !(value <= 0.0F);
 }
 
 /// Settings of step_decide without their views.

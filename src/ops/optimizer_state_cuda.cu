@@ -17,18 +17,28 @@ __device__ double block_sum_double(double x) {
   return threadIdx.x == 0 ? partial[0] : 0.0;  // only its writer reads it: no barrier needed
 }
 
-/// Block b sums elements [b * width, (b + 1) * width); width is a multiple of 4.
+/// This thread's share of a run, added to `sum`.
 template <int N>
-__global__ void __launch_bounds__(kThreads)
-    square_parts_kernel(double* parts, const float* x, std::int64_t count, std::int64_t width) {
-  const std::int64_t begin = blockIdx.x * width;
-  const std::int64_t end = begin + width < count ? begin + width : count;
-  double sum = 0.0;
+__device__ double add_squares(double sum, const float* x, const SumRun& run) {
+  const std::int64_t end = run.first + run.count;
 #pragma unroll 4
-  for (std::int64_t i = begin + threadIdx.x * N; i < end; i += kThreads * N) {
+  for (std::int64_t i = run.first + threadIdx.x * N; i < end; i += kThreads * N) {
     const Vec<float, N> v = load_vec<N>(x + i);
 #pragma unroll
     for (int j = 0; j < N; ++j) sum = fma(double{v.v[j]}, double{v.v[j]}, sum);
+  }
+  return sum;
+}
+
+/// Block b sums part b. `aligned`: x allows vectors.
+__global__ void __launch_bounds__(kThreads)
+    square_parts_kernel(double* parts, const float* x, SumWork work, bool aligned) {
+  const std::int64_t end = first_run(work, blockIdx.x + std::int64_t{1});
+  double sum = 0.0;
+  for (std::int64_t r = first_run(work, blockIdx.x); r < end; ++r) {
+    const SumRun run = run_of(work, r);
+    const bool vectors = aligned && run.first % 4 == 0 && run.count % 4 == 0;
+    sum = vectors ? add_squares<4>(sum, x, run) : add_squares<1>(sum, x, run);
   }
   sum = block_sum_double(sum);
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
@@ -40,6 +50,10 @@ __global__ void __launch_bounds__(kThreads)
   for (std::int64_t i = threadIdx.x; i < count; i += kThreads) sum += parts[i];
   sum = block_sum_double(sum);
   if (threadIdx.x == 0) out[0] = add ? out[0] + sum : sum;
+}
+
+__global__ void flag_kernel(double* out, const float* overflow) {
+  if (overflowed(overflow[0])) out[0] = kOverflowNorm;
 }
 
 __global__ void decide_kernel(StepState* state, DecideScalars settings, const double* square_sum) {
@@ -70,24 +84,25 @@ __global__ void join_kernel(float* master, const __nv_bfloat16* value, const std
 }  // namespace
 
 void square_sum(const Exec& exec, const TensorView& out, const ConstTensorView& x,
-                Accumulate accumulate) {
+                Accumulate accumulate, const SumTableViews& table) {
   const ScratchScope scope{exec};
   double* parts = device_data<double>(square_parts(exec));
   const float* values = device_data<float>(x);
-  const std::int64_t count = x.elements(), width = square_part_width(count);
-  const std::int64_t used = ceil_div(count, width);
+  const SumWork work = sum_work(x, table);
   const auto stream = exec.cuda().stream;
-  if (used > 0) {
-    const auto grid = static_cast<unsigned>(used);
-    if (allows_vectors<float>(count, values)) {
-      square_parts_kernel<4><<<grid, kThreads, 0, stream>>>(parts, values, count, width);
-    } else {
-      square_parts_kernel<1><<<grid, kThreads, 0, stream>>>(parts, values, count, width);
-    }
+  if (work.parts > 0) {
+    square_parts_kernel<<<static_cast<unsigned>(work.parts), kThreads, 0, stream>>>(
+        parts, values, work, allows_vectors<float, 4>(4, values));
     check_launch();
   }
-  total_kernel<<<1, kThreads, 0, stream>>>(device_data<double>(out), parts, used,
+  total_kernel<<<1, kThreads, 0, stream>>>(device_data<double>(out), parts, work.parts,
                                            accumulate == Accumulate::add);
+  check_launch();
+}
+
+void flag_overflow(const Exec& exec, const TensorView& out, const ConstTensorView& overflow) {
+  flag_kernel<<<1, 1, 0, exec.cuda().stream>>>(device_data<double>(out),
+                                               device_data<float>(overflow));
   check_launch();
 }
 

@@ -17,7 +17,7 @@ void route_plan(const Exec& exec, const RoutePlan& a) {
   expect_tensor(a.slot_of_row_R, {R}, DType::i32, "slot_of_row");
   expect(E >= 1 && a.capacity >= 0, "route_plan: needs an expert and a capacity >= 0");
   const std::int64_t slots = T * K;
-  expect(R >= (a.capacity == 0 ? slots : std::min(slots, E * a.capacity)),
+  expect(a.sparse || R >= (a.capacity == 0 ? slots : std::min(slots, E * a.capacity)),
          "route_plan: slot_of_row has too few rows");
   expect(std::max(R, slots) <= std::numeric_limits<std::int32_t>::max(),
          "route_plan: more rows than i32 can number");

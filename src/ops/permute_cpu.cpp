@@ -18,7 +18,9 @@ void route_plan(const Exec& exec, const RoutePlan& a) {
       static_cast<std::int32_t>(a.capacity == 0 ? slots : std::min(a.capacity, slots));
 
   zero(exec, a.count_E);
-  for (std::int64_t slot = 0; slot < slots; ++slot) ++count_E[index[slot]];
+  for (std::int64_t slot = 0; slot < slots; ++slot) {
+    if (index[slot] >= 0) ++count_E[index[slot]];
+  }
   offset_E1[0] = 0;
   for (std::int64_t e = 0; e < E; ++e) {
     offset_E1[e + 1] = offset_E1[e] + std::min(count_E[e], capacity);
@@ -27,7 +29,7 @@ void route_plan(const Exec& exec, const RoutePlan& a) {
   zero(exec, a.count_E);  // now the rows taken so far
   for (std::int64_t slot = 0; slot < slots; ++slot) {
     const std::int32_t e = index[slot];
-    if (count_E[e] >= capacity) {
+    if (e < 0 || count_E[e] >= capacity) {
       row_of_slot[slot] = -1;
       continue;
     }

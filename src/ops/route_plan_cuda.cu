@@ -31,7 +31,8 @@ __global__ void __launch_bounds__(kThreads) histogram_kernel(Plan p) {
   __syncthreads();
   const std::int64_t begin = std::int64_t{blockIdx.x} * kChunk;
   for (int i = threadIdx.x; i < kChunk && begin + i < p.slots; i += kThreads) {
-    atomicAdd(&histogram_E[p.index[begin + i]], 1);  // integers: any order gives the same sum
+    const int e = p.index[begin + i];
+    if (e >= 0) atomicAdd(&histogram_E[e], 1);  // integers: any order gives the same sum
   }
   __syncthreads();
   for (int e = threadIdx.x; e < p.E; e += kThreads) {
@@ -81,7 +82,7 @@ __device__ void scan_offsets(std::int32_t* offset_E1, const Plan& p) {
 /// The warp's slot of one round, and which lanes hold the same expert.
 struct Peers {
   std::int64_t slot;
-  int expert;  ///< -1 beyond the last slot
+  int expert;  ///< -1: none, or beyond the last slot
   unsigned lanes;
   __device__ int earlier() const {  ///< peers on lower lanes
     return __popc(lanes & ((1U << (threadIdx.x % kWarpSize)) - 1U));
@@ -128,6 +129,8 @@ __global__ void __launch_bounds__(kThreads) place_kernel(Plan p) {
       p.row_of_slot[peers.slot] = row;
       if (kept) p.slot_of_row[row] = static_cast<std::int32_t>(peers.slot);
       if (peers.earlier() == 0) rank_E[peers.expert] += __popc(peers.lanes);
+    } else if (peers.slot < p.slots) {
+      p.row_of_slot[peers.slot] = -1;
     }
     __syncwarp();
   }

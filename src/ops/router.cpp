@@ -66,6 +66,8 @@ void router_backward(const Exec& exec, const RouterBackward& a) {
     expect_tensor(a.aux_scale, {1}, DType::f32, "aux_scale");
     expect_tensor(a.count_SE, {S, E}, DType::i32, "count");
     expect(S >= 1 && T % S == 0, "router_backward: tokens must divide into the groups");
+    expect(a.group_tokens == 0 || a.group_tokens >= T / S,
+           "router_backward: a fragment is larger than its group");
   }
   if (!a.z_scale.absent()) {
     expect_tensor(a.z_scale, {1}, DType::f32, "z_scale");

@@ -100,7 +100,7 @@ void dscore_row(float* dscore_E, const RouterBackward& a, std::int64_t t) {
   if (!a.aux_scale.absent()) {
     const std::int64_t S = a.count_SE.dim(0), tokens = T / S;
     const std::int32_t* count_E = a.count_SE.data<std::int32_t>() + t / tokens * E;
-    const float group = static_cast<float>(tokens);
+    const float group = static_cast<float>(a.group_tokens > 0 ? a.group_tokens : tokens);
     const float scale = a.aux_scale.data<float>()[0] * static_cast<float>(E) /
                         (static_cast<float>(K) * group * group);
     const float factor = normaliser(a.score, score_E, E);

@@ -159,7 +159,8 @@ struct BackwardArgs {
   const std::int32_t* count_SE;
   const float* aux_scale;
   const float* z_scale;
-  std::int64_t T, tokens;  ///< tokens of a group
+  std::int64_t T, tokens;     ///< tokens of a group, or of a fragment of it
+  std::int64_t group_tokens;  ///< of a whole group
   int E, K;
   bool softmax, normalise;
   float scaling;
@@ -170,7 +171,7 @@ template <int N>
 __device__ void add_balance(float (&d)[N], const float (&score)[N], const BackwardArgs& a,
                             std::int64_t t) {
   const int lane = threadIdx.x % kWarpSize;
-  const float group = static_cast<float>(a.tokens);
+  const float group = static_cast<float>(a.group_tokens);
   const float scale =
       a.aux_scale[0] * static_cast<float>(a.E) / (static_cast<float>(a.K) * group * group);
   const float factor = a.softmax ? 1.0F : 1.0F / (row_sum(score) + kTinyScore);
@@ -279,6 +280,7 @@ void router_forward(const Exec& exec, const RouterForward& a) {
 
 void router_backward(const Exec& exec, const RouterBackward& a) {
   const std::int64_t T = a.score_TE.dim(0);
+  const std::int64_t tokens = a.aux_scale.absent() ? T : T / a.count_SE.dim(0);
   const BackwardArgs args{.dlogits_TE = device_data<float>(a.dlogits_TE),
                           .dweight_TK = device_data<float>(a.dweight_TK),
                           .index_TK = device_data<std::int32_t>(a.index_TK),
@@ -289,7 +291,8 @@ void router_backward(const Exec& exec, const RouterBackward& a) {
                           .aux_scale = device_data<float>(a.aux_scale),
                           .z_scale = device_data<float>(a.z_scale),
                           .T = T,
-                          .tokens = a.aux_scale.absent() ? T : T / a.count_SE.dim(0),
+                          .tokens = tokens,
+                          .group_tokens = a.group_tokens > 0 ? a.group_tokens : tokens,
                           .E = static_cast<int>(a.score_TE.dim(1)),
                           .K = static_cast<int>(a.index_TK.dim(1)),
                           .softmax = a.score == RouterScore::softmax,

@@ -13,6 +13,9 @@ void router_ledger_add(const Exec& exec, const RouterLedgerAdd& a) {
   expect_tensor(a.entropy_sum, {1}, DType::f32, "entropy_sum");
   expect_tensor(a.z_sum, {1}, DType::f32, "z_sum");
   expect_dtype(a.kept_E, DType::i32, "kept");
+  expect_optional(a.group_count_SE, {S, E}, DType::i32, "count of the whole groups");
+  expect(a.group_count_SE.absent() || a.group_tokens >= 1,
+         "router_ledger: whole groups have tokens");
   expect(a.slots_per_token >= 1, "router_ledger: slots_per_token must be positive");
   if (exec.is_dry() || a.tokens == 0) return;
   if constexpr (kHasCuda) {

@@ -10,27 +10,27 @@ struct LedgerKernel {
   float* count_E;
   float* sums;
   const std::int32_t* count_SE;
+  const std::int32_t* group_SE;  ///< counts of the whole groups
   const float* mean_SE;
   const float* entropy_sum;
   const float* z_sum;
   const std::int32_t* kept_E;
   std::int64_t S, E, kept_count, slots;
+  float share;
 };
 
 /// One block: a thread owns every kThreads-th expert.
 __global__ void ledger_kernel(LedgerKernel a) {
-  const float share = static_cast<float>(a.E * a.S) / static_cast<float>(a.slots);
   float aux = 0.0F;
   for (std::int64_t e = threadIdx.x; e < a.E; e += kThreads) {
     std::int64_t count = 0;
     float product = 0.0F;
     for (std::int64_t s = 0; s < a.S; ++s) {
-      const std::int32_t n = a.count_SE[s * a.E + e];
-      count += n;
-      product += static_cast<float>(n) * a.mean_SE[s * a.E + e];
+      count += a.count_SE[s * a.E + e];
+      product += static_cast<float>(a.group_SE[s * a.E + e]) * a.mean_SE[s * a.E + e];
     }
     a.count_E[e] += static_cast<float>(count);
-    aux += product * share;
+    aux += product * a.share;
   }
   aux = block_sum(aux);
   if (threadIdx.x != 0) return;
@@ -49,6 +49,8 @@ void router_ledger_add(const Exec& exec, const RouterLedgerAdd& a) {
       {.count_E = device_data<float>(a.count_E),
        .sums = device_data<float>(a.sums),
        .count_SE = device_data<std::int32_t>(a.count_SE),
+       .group_SE =
+           device_data<std::int32_t>(a.group_count_SE.absent() ? a.count_SE : a.group_count_SE),
        .mean_SE = device_data<float>(a.mean_score_SE),
        .entropy_sum = device_data<float>(a.entropy_sum),
        .z_sum = device_data<float>(a.z_sum),
@@ -56,7 +58,8 @@ void router_ledger_add(const Exec& exec, const RouterLedgerAdd& a) {
        .S = a.count_SE.dim(0),
        .E = a.count_SE.dim(1),
        .kept_count = a.kept_E.elements(),
-       .slots = a.tokens * a.slots_per_token});
+       .slots = a.tokens * a.slots_per_token,
+       .share = ledger_share(a)});
   check_launch();
 }
 

@@ -5,27 +5,42 @@
 #include "shoal/base/error.hpp"
 
 namespace shoal::train {
+namespace {
+
+// The first letter of an outcome says how the work went.
+constexpr char kGood = 'g';
+constexpr char kInputError = 'i';
+constexpr char kError = 'e';
+
+std::string outcome_of(const std::function<std::string()>& work) {
+  try {
+    return kGood + work();
+  } catch (const InputError& error) {
+    return kInputError + std::string{error.what()};
+  } catch (const std::exception& error) {
+    return kError + std::string{error.what()};
+  }
+}
+
+/// The text of good work; throws what went wrong.
+std::string text_of(const std::string& outcome) {
+  if (outcome.front() == kInputError) throw InputError{outcome.substr(1)};
+  if (outcome.front() == kError) throw Error{outcome.substr(1)};
+  return outcome.substr(1);
+}
+
+}  // namespace
 
 std::string on_root(const Communicator& world, const std::function<std::string()>& work) {
-  const std::string good = "g";  // the first letter says how it went
-  const std::string input_error = "i";
-  const std::string error_text = "e";
-  std::string message;
-  if (world.is_root()) {
-    try {
-      message = good + work();
-    } catch (const InputError& error) {
-      message = input_error + error.what();
-    } catch (const std::exception& error) {
-      message = error_text + error.what();
-    }
-  }
-  message = world.broadcast_string(message, 0);
-  const std::string outcome = message.substr(0, 1);
-  message.erase(0, 1);
-  if (outcome == input_error) throw InputError{message};
-  if (outcome == error_text) throw Error{message};
-  return message;
+  return text_of(world.broadcast_string(world.is_root() ? outcome_of(work) : "", 0));
+}
+
+void on_every_rank(const Communicator& world, const std::function<void()>& work) {
+  const std::string mine = outcome_of([&work] {
+    work();
+    return std::string{};
+  });
+  for (const std::string& outcome : world.all_gather_strings(mine)) (void)text_of(outcome);
 }
 
 }  // namespace shoal::train

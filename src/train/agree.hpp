@@ -10,5 +10,8 @@ namespace shoal::train {
 /// error of the same kind and text, so that none waits for the others.
 [[nodiscard]] std::string on_root(const Communicator& world,
                                   const std::function<std::string()>& work);
+/// Runs `work` on every rank. When it throws on any, all throw the error of the first such rank
+/// after everyone has ended its work.
+void on_every_rank(const Communicator& world, const std::function<void()>& work);
 
 }  // namespace shoal::train

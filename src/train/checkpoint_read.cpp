@@ -61,16 +61,18 @@ void CheckpointReader::check(const nn::ParameterLayout& layout) const {
                              (names.empty() ? "" : names.front()));
 }
 
-void CheckpointReader::load(const Field& field, const nn::ParameterLayout& layout) const {
-  for (const nn::Parameter& p : layout.parameters()) {
-    if (!field.present(p.spec.keep_f32)) continue;
-    const std::string path = "/" + field.group + "/" + p.spec.name;
+void CheckpointReader::load(const Field& field, const parallel::ShardPlan& plan) const {
+  for (const parallel::RowShard& shard : plan.shards()) {
+    const nn::ParameterSpec& spec =
+        plan.layout().parameters()[static_cast<std::size_t>(shard.parameter)].spec;
+    const std::string path = "/" + field.group + "/" + spec.name;
     const io::H5Dataset dataset = index_.dataset(path);
-    require(dataset.type() == field.type(p.spec.keep_f32),
+    require(dataset.type() == field.type,
             path_.string() + ": " + path + " is " + std::string{io::name(dataset.type())} +
-                ", this run needs " + std::string{io::name(field.type(p.spec.keep_f32))} +
-                " (optim.state_dtype)");
-    read_global(dataset, {.field = &field, .parameter = &p});
+                ", this run needs " + std::string{io::name(field.type)} + " (optim.state_dtype)");
+    const parallel::RowRange whole{.first = 0, .count = shard.rows};
+    read_global(dataset, {.field = &field, .spec = &spec, .parameter = shard.parameter},
+                field.held_only ? shard.held : whole);
   }
 }
 
@@ -108,7 +110,7 @@ void WeightReader::read(const RowWindow& window, std::span<float> values) const 
 void load_weights(const Exec& exec, const WeightReader& reader, const nn::ParameterStore& store) {
   reader.check(store.layout());
   const Field field = weight_field(exec, store);
-  reader.impl_->reader.load(field, store.layout());
+  reader.impl_->reader.load(field, parallel::ShardPlan::alone(store.layout()));
 }
 
 std::vector<NamedValues> read_router_bias(const std::filesystem::path& checkpoint) {
@@ -155,6 +157,7 @@ void write_weights(const WeightsToWrite& args) {
          .type = io::H5Type::f32,
          .global = p.spec.shape,
          .slice = nn::whole(p.spec.shape),
+         .rows = all_rows(p.spec.shape),
          .write = [&args, &p](io::H5Stream& stream) { stream_rows(stream, p.spec, args.values); }});
   }
   for (const NamedValues& bias : args.router_bias) {
@@ -162,7 +165,7 @@ void write_weights(const WeightsToWrite& args) {
     request.datasets.push_back(
         whole_dataset("/state/" + bias.name, io::H5Type::f32, {bytes.begin(), bytes.end()}));
   }
-  save_folder(request);
+  save_folder(request, Communicator::self());
 }
 
 }  // namespace shoal::train

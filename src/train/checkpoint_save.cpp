@@ -1,29 +1,29 @@
 #include "train/checkpoint_save.hpp"
 
+#include <omp.h>
+
 #include <algorithm>
-#include <cstdio>
-#include <memory>
+#include <optional>
 #include <system_error>
-#include <thread>
 
 #include "shoal/base/error.hpp"
 #include "shoal/base/log.hpp"
 #include "shoal/base/thread_pool.hpp"
 #include "shoal/io/atomic_file.hpp"
 #include "shoal/io/hash.hpp"
-#include "train/parameter_io.hpp"
+#include "train/agree.hpp"
+#include "train/boxes.hpp"
 
 namespace shoal::train {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr const char* kRankFile = "rank-00000.h5";
-constexpr const char* kIndexFile = "index.h5";
+constexpr const char* kTokenizerFile = "tokenizer.json";
 constexpr int kCompressThreads = 8;
-constexpr std::int64_t kWholeBox = std::int64_t{1} << 60;
 
+/// The share of the host's cores that this rank computes with.
 int compress_threads() {
-  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kCompressThreads);
+  return std::clamp(omp_get_max_threads(), 1, kCompressThreads);
 }
 
 io::Storage storage_for(int level) {
@@ -31,13 +31,14 @@ io::Storage storage_for(int level) {
           .level = std::max(1, level)};
 }
 
-void write_rank_file(const SaveRequest& request, const fs::path& folder) {
+void write_rank_file(const SaveRequest& request, const fs::path& path) {
   ThreadPool pool{compress_threads()};
-  io::H5File file = io::H5File::create(folder / kRankFile);
+  io::H5File file = io::H5File::create(path);
   for (const CheckpointDataset& d : request.datasets) {
+    if (d.rows.count == 0) continue;
     io::H5Stream stream = file.stream({.path = d.path,
                                        .type = d.type,
-                                       .shape = nn::local_shape(d.slice),
+                                       .shape = stored_shape(nn::local_shape(d.slice), d.rows),
                                        .storage = storage_for(request.deflate_level)},
                                       &pool);
     d.write(stream);
@@ -46,34 +47,21 @@ void write_rank_file(const SaveRequest& request, const fs::path& folder) {
   file.commit();
 }
 
-/// One virtual dataset of global shape for each tensor, over the writers' files.
-void write_index(const SaveRequest& request, const fs::path& folder) {
-  io::H5File file = io::H5File::create(folder / kIndexFile);
-  for (const CheckpointDataset& d : request.datasets) {
-    std::vector<io::VirtualPiece> pieces;
-    for (BoxPair& box : boxes(d.slice, kWholeBox)) {
-      pieces.push_back({.file = kRankFile,
-                        .dataset = d.path,
-                        .source_shape = nn::local_shape(d.slice),
-                        .from = std::move(box.local),
-                        .to = std::move(box.global)});
-    }
-    file.write_virtual({.path = d.path, .type = d.type, .shape = d.global}, pieces);
-  }
-  file.set_attribute("/", "format", std::string{"shoal checkpoint"});
-  file.set_attribute("/", "step", request.manifest.step);
-  file.commit();
+FileEntry describe_file(const fs::path& path) {
+  return {.name = path.filename().string(),
+          .bytes = static_cast<std::int64_t>(fs::file_size(path)),
+          .hash = io::hash_file(path)};
 }
 
-std::vector<FileEntry> describe_files(const fs::path& folder) {
+/// Entries of all writers' files, in rank order; on the first rank.
+std::vector<FileEntry> gather_entries(const Communicator& world, const FileEntry& mine) {
+  const auto sizes = world.all_gather_value(mine.bytes);
+  const auto hashes = world.gather_strings(mine.hash, 0);
   std::vector<FileEntry> files;
-  for (const auto& entry : fs::directory_iterator{folder}) {
-    files.push_back({.name = entry.path().filename().string(),
-                     .bytes = static_cast<std::int64_t>(entry.file_size()),
-                     .hash = io::hash_file(entry.path())});
+  for (std::size_t r = 0; r < hashes.size(); ++r) {
+    files.push_back(
+        {.name = rank_file_name(static_cast<int>(r)), .bytes = sizes[r], .hash = hashes[r]});
   }
-  std::sort(files.begin(), files.end(),
-            [](const FileEntry& a, const FileEntry& b) { return a.name < b.name; });
   return files;
 }
 
@@ -108,21 +96,45 @@ CheckpointDataset whole_dataset(std::string path, io::H5Type type, std::vector<s
           .type = type,
           .global = shape,
           .slice = nn::whole(shape),
+          .rows = all_rows(shape),
           .write = [data = std::move(bytes)](io::H5Stream& stream) { stream.append(data); }};
 }
 
-void save_folder(const SaveRequest& request) {
-  fs::create_directories(request.checkpoint.parent_path());
-  io::FolderCommit folder{request.checkpoint};
-  write_rank_file(request, folder.temporary());
-  write_index(request, folder.temporary());
-  if (!request.tokenizer_json.empty()) {
-    io::write_file_atomically(folder.temporary() / "tokenizer.json", request.tokenizer_json);
-  }
-  Manifest manifest = request.manifest;
-  manifest.files = describe_files(folder.temporary());
-  io::write_file_atomically(folder.temporary() / "manifest.json", dump_manifest(manifest));
-  folder.commit();
+std::string rank_file_name(int rank) {
+  std::string digits = std::to_string(rank);
+  if (digits.size() < 5) digits.insert(0, 5 - digits.size(), '0');
+  return "rank-" + digits + ".h5";
+}
+
+void save_folder(const SaveRequest& request, const Communicator& world) {
+  std::optional<io::FolderCommit> folder;  // of the first rank
+  (void)on_root(world, [&] {
+    fs::create_directories(request.checkpoint.parent_path());
+    folder.emplace(request.checkpoint);
+    return std::string{};
+  });
+  const fs::path temporary = io::temporary_path(request.checkpoint);
+  FileEntry mine;
+  on_every_rank(world, [&] {
+    const fs::path path = temporary / rank_file_name(world.rank());
+    write_rank_file(request, path);
+    mine = describe_file(path);
+  });
+  std::vector<FileEntry> files = gather_entries(world, mine);
+  const auto described = world.gather_strings(describe_datasets(request.datasets), 0);
+  (void)on_root(world, [&] {
+    write_index(temporary, request.manifest.step, described);
+    files.insert(files.begin(), describe_file(temporary / kIndexFile));
+    if (!request.tokenizer_json.empty()) {
+      io::write_file_atomically(temporary / kTokenizerFile, request.tokenizer_json);
+      files.push_back(describe_file(temporary / kTokenizerFile));
+    }
+    Manifest manifest = request.manifest;
+    manifest.files = std::move(files);
+    io::write_file_atomically(temporary / "manifest.json", dump_manifest(manifest));
+    folder->commit();
+    return std::string{};
+  });
 }
 
 void publish(const fs::path& checkpoint, std::int64_t keep_last) {

@@ -8,14 +8,14 @@
 namespace shoal::train {
 namespace {
 
-data::EvalLoader make_loader(const EvaluatorConfig& config, const nn::Model& model,
-                             const Evaluator::Task& task, const Communicator& ranks) {
+data::EvalLoader make_loader(const EvaluatorConfig& config, const Evaluator::Task& task,
+                             const data::DataRank& rank) {
   return {{.sequence = config.seq_len,
            .micro_batch = config.micro_batch,
            .max_sequences = config.max_windows,
-           .cross_document = model.config().cross_document},
+           .cross_document = task.model->config().cross_document},
           task.dataset,
-          {.index = ranks.rank(), .count = ranks.size()}};
+          rank};
 }
 
 ValidationRow make_row(double loss_sum, double targets, const data::TokenDataset& dataset) {
@@ -36,31 +36,27 @@ Evaluator::Evaluator(const Exec& exec, const EvaluatorConfig& config)
              {.micro_batches = 1, .sequences = config.micro_batch, .seq_len = config.seq_len}},
       loss_sum_{persistent(exec, {1}, DType::f32, MemoryKind::state)} {}
 
-void Evaluator::add_pass(const Exec& exec, const nn::Model& model) const {
-  model.evaluate(exec, block_.batch(0), {.loss_sum = loss_sum_});
-}
-
-void Evaluator::measure(const Exec& exec, const nn::Model& model) const {
+void Evaluator::measure(const Exec& exec, const ForwardChain& model) const {
   expect(exec.is_dry(), "a real evaluation needs a dataset");
-  add_pass(exec, model);
+  model.add_loss(exec, block_.batch(0), loss_sum_);
 }
 
-ValidationRow Evaluator::run(const Exec& exec, const Task& task, const Communicator& ranks) {
-  data::EvalLoader loader = make_loader(config_, *task.model, task, ranks);
+ValidationRow Evaluator::run(const Exec& exec, const Task& task, const EvalRanks& ranks) {
+  data::EvalLoader loader = make_loader(config_, task, ranks.data);
   std::array<double, 2> sums{};  // loss, targets
   for (std::int64_t i = 0; i < loader.num_micro_batches(); ++i) {
     const data::BatchView view = loader.micro_batch(i);
     block_.fill(0, 0, view);
     block_.upload(exec, 0);
     zero(exec, loss_sum_);
-    add_pass(exec, *task.model);
+    task.model->add_loss(exec, block_.batch(0), loss_sum_);
     float loss = 0.0F;
     download(exec, &loss, loss_sum_.bytes_begin(), loss_sum_.bytes());
     exec.synchronize();
     sums[0] += static_cast<double>(loss);
-    sums[1] += static_cast<double>(view.targets);
+    if (ranks.counts_targets) sums[1] += static_cast<double>(view.targets);
   }
-  ranks.all_reduce(sums, comm::ReduceOp::sum);
+  ranks.all.all_reduce(sums, comm::ReduceOp::sum);
   return make_row(sums[0], sums[1], *task.dataset);
 }
 

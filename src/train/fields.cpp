@@ -1,4 +1,5 @@
 #include "shoal/base/error.hpp"
+#include "shoal/nn/parameter_runs.hpp"
 #include "shoal/tensor/tensor.hpp"
 #include "train/parameter_io.hpp"
 
@@ -7,84 +8,86 @@ namespace {
 
 Field master_field(const Exec& exec, const optim::Optimizer& optimizer) {
   using Window = optim::Optimizer::MasterWindow;
-  const auto window = [](const Field::Target& t) {
-    return Window{.keep_f32 = t.keep_f32, .first = t.segment.offset, .count = t.segment.count};
+  const auto window = [](const Field::Window& w) {
+    return Window{.parameter = w.parameter, .first = w.first, .count = w.count};
   };
   return {.group = "weights",
-          .present = [](bool) { return true; },
-          .type = [](bool) { return io::H5Type::f32; },
           .get =
-              [&exec, &optimizer, window](const Field::Target& t, std::byte* host) {
-                optimizer.get_master(exec, window(t), reinterpret_cast<float*>(host));
+              [&exec, &optimizer, window](const Field::Window& w, std::byte* host) {
+                optimizer.get_master(exec, window(w), reinterpret_cast<float*>(host));
               },
           .set =
-              [&exec, &optimizer, window](const Field::Target& t, const std::byte* host) {
-                optimizer.set_master(exec, window(t), reinterpret_cast<const float*>(host));
+              [&exec, &optimizer, window](const Field::Window& w, const std::byte* host) {
+                optimizer.set_master(exec, window(w), reinterpret_cast<const float*>(host));
               }};
 }
 
 /// A state stored as it is; `member` picks it from the buffers.
 Field state_field(const Exec& exec, const optim::Optimizer& optimizer, const std::string& name,
-                  TensorView optim::StateBuffers::*member) {
-  const auto view = [&optimizer, member](bool keep_f32) {
-    return optimizer.buffers(keep_f32).*member;
-  };
-  const auto piece = [view](const Field::Target& t) {
-    return view(t.keep_f32).rows(t.segment.offset, t.segment.count);
+                  TensorView optim::StateBuffers::*member, DType dtype) {
+  const auto piece = [&optimizer, member](const Field::Window& w) {
+    const optim::StateBlock& block = optimizer.block(w.parameter);
+    expect(w.first >= block.first && w.first + w.count <= block.first + block.count,
+           "states of rows that another rank holds");
+    const TensorView& all = optimizer.buffers(block.keep_f32).*member;
+    return all.rows(block.offset + w.first - block.first, w.count);
   };
   return {.group = "optimizer/" + name,
-          .present = [view](bool keep_f32) { return !view(keep_f32).absent(); },
-          .type = [view](bool keep_f32) { return io::h5_type(view(keep_f32).dtype()); },
+          .type = io::h5_type(dtype),
+          .held_only = true,
           .get =
-              [&exec, piece](const Field::Target& t, std::byte* host) {
-                const TensorView source = piece(t);
+              [&exec, piece](const Field::Window& w, std::byte* host) {
+                const TensorView source = piece(w);
                 download(exec, host, source.bytes_begin(), source.bytes());
                 exec.synchronize();
               },
           .set =
-              [&exec, piece](const Field::Target& t, const std::byte* host) {
-                const TensorView target = piece(t);
+              [&exec, piece](const Field::Window& w, const std::byte* host) {
+                const TensorView target = piece(w);
                 upload(exec, target.bytes_begin(), host, target.bytes());
                 exec.synchronize();
               }};
 }
 
 /// The same rounding as in training: a bf16 weight is the high half that split_master() makes.
-void set_working_weight(const Exec& exec, const TensorView& target, const std::byte* host) {
-  if (target.dtype() == DType::f32) {
-    upload(exec, target.bytes_begin(), host, target.bytes());
-    exec.synchronize();
-    return;
-  }
-  const std::int64_t n = target.elements();
-  const Tensor master{exec.device(), {n}, DType::f32};
-  const Tensor low{exec.device(), {n}, DType::u16};
+void set_working_weights(const Exec& exec, const nn::ParameterStore& store, const Field::Window& w,
+                         const std::byte* host) {
+  const nn::Parameter& p = store.layout().parameters()[static_cast<std::size_t>(w.parameter)];
+  const TensorView& all = p.spec.keep_f32 ? store.f32_values() : store.elem_values();
+  const Tensor master{exec.device(), {w.count}, DType::f32};
+  const Tensor low{exec.device(), {w.count}, DType::u16};
   upload(exec, master.view().bytes_begin(), host, master.view().bytes());
-  ops::split_master(exec, {.value = target,
-                           .low = target.dtype() == DType::bf16 ? low.view() : TensorView{},
-                           .master = master});
+  for (const nn::StorageRun& run : nn::storage_runs(p.storage, w.first, w.count)) {
+    const std::int64_t at = run.local - w.first;
+    ops::split_master(exec, {.value = all.rows(run.offset, run.count),
+                             .low = low.view().rows(at, run.count),
+                             .master = master.view().rows(at, run.count)});
+  }
   exec.synchronize();
 }
 
 }  // namespace
 
 std::vector<Field> optimizer_fields(const Exec& exec, const optim::Optimizer& optimizer) {
-  return {master_field(exec, optimizer), state_field(exec, optimizer, "m", &optim::StateBuffers::m),
-          state_field(exec, optimizer, "v", &optim::StateBuffers::v),
-          state_field(exec, optimizer, "u", &optim::StateBuffers::u)};
+  const optim::StateTypes types = optim::state_types(optimizer.config());
+  std::vector<Field> fields = {master_field(exec, optimizer)};
+  const auto add = [&](const char* name, TensorView optim::StateBuffers::*member,
+                       const std::optional<DType>& type) {
+    if (type) fields.push_back(state_field(exec, optimizer, name, member, *type));
+  };
+  add("m", &optim::StateBuffers::m, types.m);
+  add("v", &optim::StateBuffers::v, types.v);
+  add("u", &optim::StateBuffers::u, types.u);
+  return fields;
 }
 
 Field weight_field(const Exec& exec, const nn::ParameterStore& store) {
-  return {.group = "weights",
-          .present = [](bool) { return true; },
-          .type = [](bool) { return io::H5Type::f32; },
-          .get = [](const Field::Target&,
-                    std::byte*) { fail("checkpoint", "working weights cannot be saved"); },
-          .set =
-              [&exec, &store](const Field::Target& t, const std::byte* host) {
-                const TensorView& all = t.keep_f32 ? store.f32_values() : store.elem_values();
-                set_working_weight(exec, all.rows(t.segment.offset, t.segment.count), host);
-              }};
+  return {
+      .group = "weights",
+      .get = [](const Field::Window&,
+                std::byte*) { fail("checkpoint", "working weights cannot be saved"); },
+      .set = [&exec, &store](const Field::Window& w,
+                             const std::byte* host) { set_working_weights(exec, store, w, host); }};
 }
 
 }  // namespace shoal::train

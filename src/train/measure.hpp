@@ -3,16 +3,19 @@
 #include <vector>
 
 #include "shoal/device/arena.hpp"
+#include "shoal/parallel/process_groups.hpp"
 #include "shoal/train/train_config.hpp"
 
 namespace shoal::train {
 
-/// What the step and an evaluation take on one rank, from a dry run of both.
+/// What the step and an evaluation take on one rank, from a dry run of both. The groups may be on
+/// paper.
 struct Measured {
   ArenaPlan memory;
-  std::int64_t checkpoint_bytes = 0;
+  double sent_bytes = 0.0;  ///< by this rank in a step, for gradients and weights
 };
-[[nodiscard]] Measured measure(const RunConfig& config, const BatchShape& shape, DeviceKind device);
+[[nodiscard]] Measured measure(const RunConfig& config, const BatchShape& shape, DeviceKind device,
+                               const parallel::ProcessGroups& groups);
 
 /// One entry of data.train.
 struct SourceName {

@@ -7,65 +7,45 @@
 #include "shoal/io/h5_file.hpp"
 #include "shoal/nn/parameter.hpp"
 #include "shoal/optim/optimizer.hpp"
+#include "train/boxes.hpp"
 
-/// How the elements of a parameter lie in memory, in a rank's file and in the global tensor.
+/// How the elements of parameters move between a rank's memory and files.
 namespace shoal::train {
-
-/// Local elements [local, local + count) of a parameter lie at [offset, ...) of its flat buffer.
-struct Segment {
-  std::int64_t local = 0;
-  std::int64_t offset = 0;
-  std::int64_t count = 0;
-};
-/// Segments of the local elements [first, first + count), in order.
-[[nodiscard]] std::vector<Segment> segments(const nn::StorageMap& map, std::int64_t first,
-                                            std::int64_t count);
-
-/// A box of the global tensor and where it lies in this rank's local tensor.
-struct BoxPair {
-  io::Slab local;
-  io::Slab global;
-};
-/// A slice as boxes, each cut along its first dimension to about `max_elements`.
-[[nodiscard]] std::vector<BoxPair> boxes(const nn::Slice& slice, std::int64_t max_elements);
-
-/// Calls f(local element, element of the box, count) for each contiguous run of a box.
-struct BoxRun {
-  std::int64_t local = 0;
-  std::int64_t in_box = 0;
-  std::int64_t count = 0;
-};
-void for_each_run(const Shape& local_shape, const io::Slab& box,
-                  const std::function<void(const BoxRun&)>& f);
 
 /// One tensor that a checkpoint holds for each parameter: its master weights or a state.
 struct Field {
   std::string group;  ///< "weights", "optimizer/m", ...
-  /// Element type for a parameter of the elem or the f32 buffer; both absent states are skipped.
-  std::function<bool(bool keep_f32)> present;
-  std::function<io::H5Type(bool keep_f32)> type;
-  /// Between host memory and a segment of the flat buffer; may wait.
-  struct Target {
-    bool keep_f32 = false;
-    Segment segment;
+  io::H5Type type = io::H5Type::f32;
+  bool held_only = false;  ///< exists for the rows that a rank holds, not for all of its slice
+  /// Local elements [first, first + count) of a parameter.
+  struct Window {
+    int parameter = 0;  ///< index in ParameterLayout::parameters()
+    std::int64_t first = 0;
+    std::int64_t count = 0;
   };
-  std::function<void(const Target&, std::byte*)> get;
-  std::function<void(const Target&, const std::byte*)> set;
+  /// Between host memory and the device; may wait.
+  std::function<void(const Window&, std::byte*)> get;
+  std::function<void(const Window&, const std::byte*)> set;
 };
-/// Everything of an optimizer: weights first, then m, v, u where the kind has them.
+/// Everything of an optimizer: weights first, then m, v, u where the kind has them. Weights can be
+/// set everywhere, but read back only where they are held.
 [[nodiscard]] std::vector<Field> optimizer_fields(const Exec& exec,
                                                   const optim::Optimizer& optimizer);
 /// Only the working weights of a store; can be set, not read back.
 [[nodiscard]] Field weight_field(const Exec& exec, const nn::ParameterStore& store);
 
-/// Writes all local elements of a parameter front to back.
+/// A field of one parameter.
 struct FieldOfParameter {
   const Field* field = nullptr;
-  const nn::Parameter* parameter = nullptr;
+  const nn::ParameterSpec* spec = nullptr;
+  int parameter = 0;
 };
-void write_local(io::H5Stream& stream, const FieldOfParameter& what);
-/// Fills all local elements from the global dataset.
-void read_global(const io::H5Dataset& dataset, const FieldOfParameter& what);
+/// Writes local elements [first, first + count) front to back.
+void write_local(io::H5Stream& stream, const FieldOfParameter& what, std::int64_t first,
+                 std::int64_t count);
+/// Fills these rows of the local slice from the global dataset.
+void read_global(const io::H5Dataset& dataset, const FieldOfParameter& what,
+                 const parallel::RowRange& rows);
 /// Fills all local elements with initial values.
 void fill_initial(const FieldOfParameter& what, std::uint64_t seed);
 

@@ -13,16 +13,13 @@
 namespace shoal::train {
 namespace {
 
-/// Weights and every state as a checkpoint stores them: f32 weights, states as they are.
-std::int64_t checkpoint_bytes(const TrainState& state) {
-  std::int64_t bytes = 0;
-  for (const bool keep_f32 : {false, true}) {
-    const nn::ParameterLayout& layout = state.layout().parameters;
-    bytes += (keep_f32 ? layout.f32_count() : layout.elem_count()) * size_of(DType::f32);
-    const optim::StateBuffers& b = state.optimizer().buffers(keep_f32);
-    for (const TensorView& view : {b.m, b.v, b.u}) bytes += view.absent() ? 0 : view.bytes();
-  }
-  return bytes;
+/// Weights and every state of the whole model as a checkpoint stores them: f32 weights, states as
+/// they are.
+std::int64_t checkpoint_bytes(const nn::ParameterLayout& layout, const RunConfig& config) {
+  std::int64_t width = size_of(DType::f32);
+  const optim::StateTypes types = optim::state_types(config.optim);
+  for (const auto& type : {types.m, types.v, types.u}) width += type ? size_of(*type) : 0;
+  return (layout.elem_count() + layout.f32_count()) * width;
 }
 
 std::string line(const char* label, const std::string& value) {
@@ -33,27 +30,31 @@ std::string line(const char* label, const std::string& value) {
 
 }  // namespace
 
-Measured measure(const RunConfig& config, const BatchShape& shape, DeviceKind device) {
-  const Communicator self = Communicator::self();
-  const parallel::ProcessGroups alone{self, {}};
+Measured measure(const RunConfig& config, const BatchShape& shape, DeviceKind device,
+                 const parallel::ProcessGroups& groups) {
   const Exec exec = Exec::dry(device);
-  const TrainState state{exec, config};
-  TrainStep step{exec, config, shape, state, alone};
+  const TrainState state{exec, config, {.groups = &groups}};
+  TrainStep step{exec, config, shape, state};
   const Evaluator evaluator{exec, {.micro_batch = shape.micro_batch, .seq_len = shape.seq_len}};
   step.measure(exec);
-  evaluator.measure(exec, state.model());
-  return {.memory = exec.arena().plan(), .checkpoint_bytes = checkpoint_bytes(state)};
+  evaluator.measure(exec, ForwardChain{exec, chain_parts(config, shape, state)});
+  const parallel::ReduceTraffic traffic =
+      parallel::reduce_traffic(state.optimizer().plan(), parallel::reduce_options(config.parallel),
+                               state.store().elem_dtype());
+  return {.memory = exec.arena().plan(), .sent_bytes = traffic.sent};
 }
 
-PlanReport plan(const RunConfig& config, int ranks) {
+PlanReport plan(const RunConfig& config, int ranks, int rank) {
   require(config.model.vocab_size > 0,
           "model.vocab_size = 0: give it, or data.train to take it from");
-  const parallel::Layout layout = parallel::make_layout(config.parallel, ranks);
+  require_vocab_split(config);
+  const auto groups = parallel::ProcessGroups::on_paper(config.parallel, ranks, rank);
+  const parallel::Layout& layout = groups.layout();
   const BatchShape shape = batch_shape(config.training, layout.dense.size("dp"));
   const DeviceKind device =
       config.training.device == "cuda" ? DeviceKind::cuda : choose_device(config.training.device);
-  const Measured measured = measure(config, shape, device);
-  const nn::StageLayout stage = nn::make_layout(config.model, nn::whole_model(config.model));
+  const Measured measured = measure(config, shape, device, groups);
+  const nn::RankLayout whole = nn::make_layout(config.model, nn::whole_model(config.model));
   const nn::ModelSize size = nn::model_size(config.model, config.training.seq_len);
   return {.layout = layout.dense.describe(),
           .batch = shape,
@@ -61,8 +62,8 @@ PlanReport plan(const RunConfig& config, int ranks) {
           .memory = measured.memory,
           .flops_per_token = 3.0 * size.forward_flops_per_token,
           .tokens_per_step = config.training.global_batch_size * config.training.seq_len,
-          .wire_bytes_per_step = parallel::GradientReducer::wire_bytes(stage.parameters, layout),
-          .checkpoint_bytes = measured.checkpoint_bytes};
+          .wire_bytes_per_step = static_cast<std::int64_t>(measured.sent_bytes),
+          .checkpoint_bytes = checkpoint_bytes(whole.parameters, config)};
 }
 
 std::string PlanReport::text() const {
@@ -98,6 +99,15 @@ void resolve_vocab(RunConfig& config) {
     if (config.model.vocab_size == 0) config.model.vocab_size = vocab;
     dataset.require_compatible(config.model.vocab_size, "");
   }
+}
+
+void require_vocab_split(const RunConfig& config) {
+  const std::int64_t vocab = config.model.vocab_size, tp = config.parallel.tp;
+  require(vocab % tp == 0, "model.vocab_size = " + std::to_string(vocab) +
+                               ": parallel.tp = " + std::to_string(tp) +
+                               " must divide it; model.vocab_size may be larger than that of the "
+                               "dataset, e.g. " +
+                               std::to_string((vocab / tp + 1) * tp));
 }
 
 }  // namespace shoal::train

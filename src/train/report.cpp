@@ -16,11 +16,9 @@ ResultReader::ResultReader(const RunConfig& config, const BatchShape& shape,
                            const nn::ModelState& state)
     : config_{config}, shape_{shape}, loss_{offset_in(state.totals, state.loss_sum)} {
   for (const nn::RouterLedger& ledger : state.ledger) {
-    const auto local = static_cast<std::size_t>(ledger.layer - state.first_layer);
-    layers_.push_back(
-        {.counts = offset_in(state.totals, ledger.count_E),
-         .sums = offset_in(state.totals, ledger.sums),
-         .has_bias = local < state.router_bias.size() && !state.router_bias[local].absent()});
+    layers_.push_back({.counts = offset_in(state.totals, ledger.count_E),
+                       .sums = offset_in(state.totals, ledger.sums),
+                       .has_bias = !state.bias_block.absent()});
   }
 }
 

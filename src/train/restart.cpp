@@ -106,8 +106,8 @@ void load_step_state(const Exec& exec, const CheckpointReader& reader, const Run
   exec.synchronize();
 }
 
-void load_biases(const Exec& exec, const CheckpointReader& reader, const nn::Model& model) {
-  for (const nn::NamedView& named : model.state().checkpointed()) {
+void load_biases(const Exec& exec, const CheckpointReader& reader, const nn::ModelState& state) {
+  for (const nn::NamedView& named : state.checkpointed()) {
     const auto dataset = reader.index().find_dataset("/state/" + named.name);
     require(dataset.has_value(), reader.path().string() + ": has no " + named.name +
                                      " (model.router_bias_update_rate was 0)");
@@ -119,45 +119,78 @@ void load_biases(const Exec& exec, const CheckpointReader& reader, const nn::Mod
   }
 }
 
+/// The parameters that a checkpoint of this model holds, whatever the layout.
+void check_model(const CheckpointReader& reader, const nn::ModelConfig& model) {
+  reader.check(nn::make_layout(model, nn::whole_model(model)).parameters);
+}
+
+Manifest manifest_of(const SaveInputs& in) {
+  const RunConfig& config = *in.config;
+  return {.step = in.progress->step,
+          .code_version = SHOAL_VERSION,
+          .layout = in.groups->layout().dense.describe(),
+          .precision = config.training.precision,
+          .optimizer = config.optim.kind,
+          .model = config.model,
+          .tokenizer_hash = in.tokenizer_hash,
+          .state = {{"seconds", in.progress->seconds},
+                    {"ledger", data::to_json(in.progress->ledger.value())}},
+          .effective_config = config.effective_text};
+}
+
+/// The rows of every field that this rank stands for.
+void add_fields(const std::vector<Field>& fields, const parallel::ShardPlan& plan,
+                std::vector<CheckpointDataset>& datasets) {
+  for (const Field& field : fields) {
+    for (const parallel::RowShard& shard : plan.shards()) {
+      if (!shard.counted || shard.held.count == 0) continue;
+      const nn::ParameterSpec& spec =
+          plan.layout().parameters()[static_cast<std::size_t>(shard.parameter)].spec;
+      datasets.push_back(
+          {.path = "/" + field.group + "/" + spec.name,
+           .type = field.type,
+           .global = spec.shape,
+           .slice = spec.slice,
+           .rows = shard.held,
+           .write = [&field, &spec, &shard](io::H5Stream& stream) {
+             write_local(stream, {.field = &field, .spec = &spec, .parameter = shard.parameter},
+                         shard.first_element(), shard.held_elements());
+           }});
+    }
+  }
+}
+
+/// StepState, alike everywhere, from the first rank; router biases from the first of their stage.
+void add_state(const Exec& exec, const SaveInputs& in, std::vector<CheckpointDataset>& datasets) {
+  if (in.groups->world().is_root()) {
+    datasets.push_back(whole_dataset(kStepState, io::H5Type::u8,
+                                     download_bytes(exec, in.state->optimizer().state())));
+  }
+  if (!in.groups->stage().is_root()) return;
+  for (const nn::NamedView& named : in.state->model_state().checkpointed()) {
+    datasets.push_back(
+        whole_dataset("/state/" + named.name, io::H5Type::f32, download_bytes(exec, named.view)));
+  }
+}
+
 }  // namespace
 
 void save_checkpoint(const Exec& exec, const SaveInputs& in) {
   const RunConfig& config = *in.config;
   SaveRequest request{
       .checkpoint = fs::path{config.training.run_dir} / step_folder_name(in.progress->step),
-      .manifest = {.step = in.progress->step,
-                   .code_version = SHOAL_VERSION,
-                   .layout = in.layout,
-                   .precision = config.training.precision,
-                   .optimizer = config.optim.kind,
-                   .model = config.model,
-                   .tokenizer_hash = in.tokenizer_hash,
-                   .state = {{"seconds", in.progress->seconds},
-                             {"ledger", data::to_json(in.progress->ledger.value())}},
-                   .effective_config = config.effective_text},
+      .manifest = manifest_of(in),
       .tokenizer_json = in.tokenizer_json,
       .deflate_level = static_cast<int>(config.checkpoint.deflate_level)};
   const std::vector<Field> fields = optimizer_fields(exec, in.state->optimizer());
-  for (const Field& field : fields) {
-    for (const nn::Parameter& p : in.state->layout().parameters.parameters()) {
-      if (!field.present(p.spec.keep_f32)) continue;
-      request.datasets.push_back({.path = "/" + field.group + "/" + p.spec.name,
-                                  .type = field.type(p.spec.keep_f32),
-                                  .global = p.spec.shape,
-                                  .slice = p.spec.slice,
-                                  .write = [&field, &p](io::H5Stream& stream) {
-                                    write_local(stream, {.field = &field, .parameter = &p});
-                                  }});
-    }
-  }
-  request.datasets.push_back(whole_dataset(kStepState, io::H5Type::u8,
-                                           download_bytes(exec, in.state->optimizer().state())));
-  for (const nn::NamedView& named : in.state->model().state().checkpointed()) {
-    request.datasets.push_back(
-        whole_dataset("/state/" + named.name, io::H5Type::f32, download_bytes(exec, named.view)));
-  }
-  save_folder(request);
-  publish(request.checkpoint, config.checkpoint.keep_last);
+  add_fields(fields, in.state->optimizer().plan(), request.datasets);
+  add_state(exec, in, request.datasets);
+  const Communicator& world = in.groups->world();
+  save_folder(request, world);
+  (void)on_root(world, [&]() -> std::string {
+    publish(request.checkpoint, config.checkpoint.keep_last);
+    return "";
+  });
 }
 
 std::optional<fs::path> choose_checkpoint(const RunConfig& config, const Communicator& world) {
@@ -179,14 +212,14 @@ Progress load_checkpoint(const Exec& exec, const fs::path& checkpoint, const Run
   require(manifest.optimizer == config.optim.kind,
           checkpoint.string() + ": was trained with optim.kind = " + manifest.optimizer +
               "; keep it, or take the weights only by checkpoint.init_from");
-  reader.check(state.layout().parameters);
+  check_model(reader, config.model);
   warn_of_changes(manifest, config.model);
   state.optimizer().reset(exec);
   for (const Field& field : optimizer_fields(exec, state.optimizer())) {
-    reader.load(field, state.layout().parameters);
+    reader.load(field, state.optimizer().plan());
   }
   load_step_state(exec, reader, config, state.optimizer());
-  load_biases(exec, reader, state.model());
+  load_biases(exec, reader, state.model_state());
   const std::string what = checkpoint.string() + ": manifest.json";
   return {.step = manifest.step,
           .seconds = io::get_field<double>(manifest.state, "seconds", what),
@@ -194,14 +227,15 @@ Progress load_checkpoint(const Exec& exec, const fs::path& checkpoint, const Run
                                            what)};
 }
 
-void load_initial_weights(const Exec& exec, const fs::path& checkpoint, const TrainState& state) {
+void load_initial_weights(const Exec& exec, const fs::path& checkpoint, const RunConfig& config,
+                          const TrainState& state) {
   const CheckpointReader reader{checkpoint, true};
-  reader.check(state.layout().parameters);
-  reader.load(optimizer_fields(exec, state.optimizer()).front(), state.layout().parameters);
-  for (const nn::NamedView& named : state.model().state().checkpointed()) {
+  check_model(reader, config.model);
+  reader.load(optimizer_fields(exec, state.optimizer()).front(), state.optimizer().plan());
+  for (const nn::NamedView& named : state.model_state().checkpointed()) {
     if (!reader.index().find_dataset("/state/" + named.name)) return;  // starts without a bias
   }
-  load_biases(exec, reader, state.model());
+  load_biases(exec, reader, state.model_state());
 }
 
 }  // namespace shoal::train

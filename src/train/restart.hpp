@@ -22,11 +22,12 @@ struct SaveInputs {
   const RunConfig* config = nullptr;
   const TrainState* state = nullptr;
   const Progress* progress = nullptr;
-  std::string layout;
+  const parallel::ProcessGroups* groups = nullptr;
   std::string tokenizer_hash;
   std::string tokenizer_json;
 };
-/// Writes, publishes and prunes. Called by the writer; waits for the device.
+/// Writes, publishes and prunes. Collective over the world; waits for the device. An error of one
+/// rank is thrown on all.
 void save_checkpoint(const Exec& exec, const SaveInputs& inputs);
 
 /// The checkpoint to continue from by checkpoint.restart, or nothing for a fresh start. Damaged
@@ -40,6 +41,6 @@ void save_checkpoint(const Exec& exec, const SaveInputs& inputs);
                                        const RunConfig& config, const TrainState& state);
 /// Weights and router biases only.
 void load_initial_weights(const Exec& exec, const std::filesystem::path& checkpoint,
-                          const TrainState& state);
+                          const RunConfig& config, const TrainState& state);
 
 }  // namespace shoal::train

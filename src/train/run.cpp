@@ -9,44 +9,18 @@
 #include "train/agree.hpp"
 #include "train/checkpoint_save.hpp"
 #include "train/host_place.hpp"
-#include "train/measure.hpp"
+#include "train/sources.hpp"
 #include "train/text.hpp"
 #include "train/trainer.hpp"
 
 namespace shoal::train {
 namespace {
 
-/// A rank that waits this long in one collective is taken for lost. Others may write a checkpoint
-/// meanwhile, hence the generous time.
-constexpr double kHangSeconds = 3600.0;
-
 /// Threads of this rank: as asked for, else by OMP_NUM_THREADS, else its share of the cores.
 std::int64_t set_threads(std::int64_t wanted, const HostPlace& place) {
   if (wanted == 0 && std::getenv("OMP_NUM_THREADS") == nullptr) wanted = place.threads;
   if (wanted > 0) omp_set_num_threads(static_cast<int>(wanted));
   return omp_get_max_threads();
-}
-
-std::vector<data::BlendSource> open_sources(const RunConfig& config) {
-  std::vector<data::BlendSource> sources;
-  std::string tokenizer;
-  for (const SourceName& source : parse_blend(config.data.train)) {
-    auto dataset = std::make_shared<const data::TokenDataset>(source.folder);
-    dataset->require_compatible(config.model.vocab_size, tokenizer);
-    tokenizer = dataset->info().tokenizer_hash;
-    const std::filesystem::path folder = std::filesystem::path{source.folder}.lexically_normal();
-    const auto name = folder.has_filename() ? folder.filename() : folder.parent_path().filename();
-    sources.push_back({.name = name.string(), .dataset = dataset, .weight = source.weight});
-  }
-  return sources;
-}
-
-std::shared_ptr<const data::TokenDataset> open_validation(const RunConfig& config,
-                                                          const std::string& tokenizer) {
-  if (config.data.validation.empty()) return nullptr;
-  auto dataset = std::make_shared<const data::TokenDataset>(config.data.validation);
-  dataset->require_compatible(config.model.vocab_size, tokenizer);
-  return dataset;
 }
 
 void check_device_memory(DeviceKind device, const ArenaPlan& memory) {
@@ -65,12 +39,18 @@ void print_end(const RunConfig& config, const Accounting& accounting, ExitCode c
   }
 }
 
-TrainerParts make_parts(const RunConfig& config, const parallel::ProcessGroups& groups) {
+/// The configuration with everything that the data decide.
+RunConfig complete(RunConfig config) {
+  resolve_vocab(config);
+  require_vocab_split(config);
+  return config;
+}
+
+TrainerParts make_parts(const RunConfig& config, const RankLinks& links) {
   TrainerParts parts{.config = config,
-                     .groups = &groups,
-                     .shape = batch_shape(config.training, groups.dp_size()),
+                     .links = links,
+                     .shape = batch_shape(config.training, links.groups->dp_size()),
                      .device = choose_device(config.training.device)};
-  resolve_vocab(parts.config);
   parts.sources = open_sources(parts.config);
   parts.validation =
       open_validation(parts.config, parts.sources.front().dataset->info().tokenizer_hash);
@@ -79,18 +59,23 @@ TrainerParts make_parts(const RunConfig& config, const parallel::ProcessGroups& 
 
 }  // namespace
 
-ExitCode run(const RunConfig& config, const Communicator& world) {
+ExitCode run(const RunConfig& wanted, const Communicator& world) {
   const Stopwatch clock;
-  const StopCondition stop{{.max_hours = config.training.max_hours}};
-  const comm::Watchdog watchdog{world.journal(), {.timeout_s = kHangSeconds}};
+  const StopCondition stop{{.max_hours = wanted.training.max_hours}};
+  const RunConfig config = complete(wanted);
+  const comm::Watchdog watchdog{world, {.timeout_s = config.parallel.timeout_s}};
   const HostPlace place = find_place(world);
   const std::int64_t threads = set_threads(config.training.threads, place);
   const parallel::ProcessGroups groups{world, config.parallel};
   if (choose_device(config.training.device) == DeviceKind::cuda) {
     select_cuda_device(place.index % cuda_device_count());
   }
-  TrainerParts parts = make_parts(config, groups);
-  const PlanReport report = plan(parts.config, world.size());
+  const comm::CollectivesFactory factory{
+      world,
+      choose_device(config.training.device),
+      {.choice = comm::parse_transport_choice(config.parallel.comm)}};
+  TrainerParts parts = make_parts(config, {.groups = &groups, .factory = &factory});
+  const PlanReport report = plan(parts.config, world.size(), world.rank());
   parts.memory = report.memory;
   parts.flops_per_token = report.flops_per_token;
   check_device_memory(parts.device, parts.memory);

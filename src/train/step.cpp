@@ -21,37 +21,58 @@ std::vector<T> copy_of(const HostBuffer& buffer) {
   return n == 0 ? std::vector<T>{} : std::vector<T>(buffer.as<T>(), buffer.as<T>() + n);
 }
 
-/// Router biases of the layers that have one, in order.
-std::vector<TensorView> biases(const nn::ModelState& state) {
-  std::vector<TensorView> out;
-  for (const TensorView& bias : state.router_bias) {
-    if (!bias.absent()) out.push_back(bias);
-  }
-  return out;
+/// Of the balance biases of all layers.
+std::int64_t bias_bytes(const nn::ModelState& state) {
+  return state.bias_block.absent() ? 0 : state.bias_block.bytes();
+}
+
+pipeline::ModelVerbs verbs_of(const RunConfig& config, const BatchShape& shape,
+                              const TrainState& state) {
+  pipeline::ModelVerbs::Parts parts;
+  for (const nn::Model& chunk : state.chunks()) parts.chunks.push_back(&chunk);
+  const pipeline::ScheduleShape schedule = schedule_shape(config.parallel, shape.micro_batches);
+  const parallel::ProcessGroups& groups = *state.links().groups;
+  const auto actions = pipeline::make_schedule(schedule, groups.pp().rank());
+  parts.slots = pipeline::assign_slots(actions, schedule).count;
+  parts.tokens = shape.micro_batch * shape.seq_len / groups.tp().size();
+  return pipeline::ModelVerbs{parts};
 }
 
 }  // namespace
 
 TrainStep::TrainStep(const Exec& exec, const RunConfig& config, const BatchShape& shape,
-                     const TrainState& state, const parallel::ProcessGroups& groups)
+                     const TrainState& state)
     : config_{config},
       shape_{shape},
       state_{&state},
-      reducer_{state.layout().parameters, groups, exec.device()},
+      reducer_{exec,
+               {.store = &state.store(),
+                .plan = &state.optimizer().plan(),
+                .groups = state.links().groups,
+                .factory = state.links().factory,
+                .options = parallel::reduce_options(config.parallel)}},
       block_{exec,
              {.micro_batches = shape.micro_batches,
               .sequences = shape.micro_batch,
               .seq_len = shape.seq_len,
               .extra_bytes = kInputBytes + kFactorBytes}},
       scalars_{persistent(exec, {kFactors}, DType::f32, MemoryKind::state)},
-      saved_{state.model().make_saved()} {
+      pp_{state.links().make(state.links().groups->pp())},
+      verbs_{verbs_of(config, shape, state)},
+      executor_{exec,
+                {.shape = schedule_shape(config.parallel, shape.micro_batches),
+                 .verbs = verbs_,
+                 .group = state.links().groups->pp()}} {
+  const nn::ModelState& model = state.model_state();
+  if (state.links().groups->pp().size() > 1 && bias_bytes(model) > 0) {
+    all_bias_ = persistent(exec, model.bias_block.shape(), DType::f32, MemoryKind::state);
+  }
   if (exec.is_dry()) return;
-  std::int64_t bias_bytes = 0;
-  for (const TensorView& bias : biases(state.model().state())) bias_bytes += bias.bytes();
   for (int i = 0; i < BatchBlock::kSlots; ++i) {
-    slots_.push_back({.totals = HostBuffer{exec.device(), state.model().state().totals.bytes()},
-                      .bias = HostBuffer{exec.device(), bias_bytes},
+    slots_.push_back({.totals = HostBuffer{exec.device(), model.totals.bytes()},
+                      .bias = HostBuffer{exec.device(), bias_bytes(model)},
                       .state = HostBuffer{exec.device(), kStateBytes},
+                      .overflow = HostBuffer{exec.device(), size_of(DType::f32)},
                       .done = Event{exec.device()}});
   }
 }
@@ -89,7 +110,8 @@ void TrainStep::enqueue(const Exec& exec, const StepInputs& inputs) {
 
 /// The first step runs as it is: libraries choose their algorithms there.
 void TrainStep::run_or_launch(const Exec& exec, int slot) {
-  const bool capturable = config_.training.cuda_graph && exec.on_gpu() && reducer_.capturable();
+  const bool capturable = config_.training.cuda_graph && !watched_ && exec.on_gpu() &&
+                          reducer_.capturable() && state_->capturable();
   if (!capturable || !warm_) {
     warm_ = true;
     return run(exec, slot);
@@ -105,44 +127,57 @@ void TrainStep::run(const Exec& exec, int slot) {
       exec, {.out = scalars_,
              .factor = ConstTensorView{block_.device_extra() + kInputBytes, {kFactors}, DType::f32},
              .state = optimizer.state()});
-  state_->model().begin_step(exec);
+  state_->chunks().front().begin_step(exec);
+  if (!state_->overflow().absent()) zero(exec, state_->overflow());
+  reducer_.begin_step();
   backward(exec);
+  if (probe_) probe_(exec);
   reduce(exec, slot);
-  optimizer.step(exec);
-  state_->model().update_router_bias(exec, optimizer.skip_flag());
+  optimizer.step(exec, {.world = reducer_.world(), .overflow = state_->overflow()});
+  reducer_.gather_weights(exec);
+  for (const nn::Model& chunk : state_->chunks()) {
+    chunk.update_router_bias(exec, optimizer.skip_flag());
+  }
+  gather_bias(exec);
 }
 
 void TrainStep::backward(const Exec& exec) {
-  const nn::StepScalars scalars{.loss_grad_scale = scalars_.rows(0, 1),
-                                .aux_scale = scalars_.rows(1, 1),
-                                .z_scale = scalars_.rows(2, 1),
-                                .budget_scale = scalars_.rows(3, 1),
-                                .step_seed = state_->optimizer().step_seed()};
-  for (std::int64_t i = 0; i < shape_.micro_batches; ++i) {
-    const nn::Batch batch = block_.batch(i);
-    const auto accumulate = i == 0 ? ops::Accumulate::overwrite : ops::Accumulate::add;
-    state_->model().train_micro_batch(exec, {.batch = batch, .scalars = scalars}, saved_, 0,
-                                      accumulate);
-  }
+  verbs_.begin_step({.loss_grad_scale = scalars_.rows(0, 1),
+                     .aux_scale = scalars_.rows(1, 1),
+                     .z_scale = scalars_.rows(2, 1),
+                     .budget_scale = scalars_.rows(3, 1),
+                     .step_seed = state_->optimizer().step_seed()},
+                    [this](int i) { return block_.batch(i); });
+  executor_.run(exec);
 }
 
 void TrainStep::reduce(const Exec& exec, int slot) {
   const Stopwatch clock;
-  reducer_.sum_totals(exec, state_->model().state().totals);
-  reducer_.reduce(exec, state_->store().gradients());
+  reducer_.sum_totals(exec, state_->model_state().totals);
+  reducer_.finish(exec);
   if (!exec.is_dry()) slots_[static_cast<std::size_t>(slot)].seconds_reduce = clock.seconds();
+}
+
+/// Rank 0 reports the biases of all stages; each stage's block is zero where others have layers.
+void TrainStep::gather_bias(const Exec& exec) const {
+  if (all_bias_.absent()) return;
+  const TensorView& mine = state_->model_state().bias_block;
+  copy(exec, all_bias_.bytes_begin(), mine.bytes_begin(), mine.bytes());
+  if (pp_ != nullptr) pp_->all_reduce(exec, all_bias_, comm::ReduceOp::sum);
 }
 
 void TrainStep::read_back(const Exec& exec, int slot) {
   Slot& s = slots_[static_cast<std::size_t>(slot)];
-  const nn::ModelState& model = state_->model().state();
+  const nn::ModelState& model = state_->model_state();
   download(exec, s.totals.data(), model.totals.bytes_begin(), model.totals.bytes());
-  std::int64_t at = 0;
-  for (const TensorView& bias : biases(model)) {
-    download(exec, s.bias.data() + at, bias.bytes_begin(), bias.bytes());
-    at += bias.bytes();
+  if (bias_bytes(model) > 0) {
+    const TensorView& bias = all_bias_.absent() ? model.bias_block : all_bias_;
+    download(exec, s.bias.data(), bias.bytes_begin(), bias.bytes());
   }
   download(exec, s.state.data(), state_->optimizer().state().bytes_begin(), kStateBytes);
+  if (const TensorView& overflow = state_->overflow(); !overflow.absent()) {
+    download(exec, s.overflow.data(), overflow.bytes_begin(), overflow.bytes());
+  }
   s.done.record(exec);
 }
 
@@ -154,6 +189,7 @@ StepResult TrainStep::next_result() {
                     .bias = copy_of<float>(s.bias),
                     .seconds_reduce = s.seconds_reduce};
   std::memcpy(&result.state, s.state.data(), sizeof result.state);
+  if (!state_->overflow().absent()) result.overflow = *s.overflow.as<float>();
   head_ = (head_ + 1) % BatchBlock::kSlots;
   --pending_;
   return result;

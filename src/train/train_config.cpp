@@ -3,6 +3,9 @@
 #include <cmath>
 
 #include "shoal/base/error.hpp"
+#include "shoal/nn/placement.hpp"
+#include "shoal/pipeline/stage_split.hpp"
+#include "shoal/train/state.hpp"
 
 namespace shoal::train {
 namespace {
@@ -30,20 +33,56 @@ void one_of(Problems& problems, const char* key, const std::string& value,
   problems.push_back(std::string{key} + " = " + value + ": allowed: " + list);
 }
 
-void validate_batch(const TrainingConfig& c, int dp, Problems& problems) {
-  if (c.global_batch_size < 1 || c.micro_batch_size < 0) return;  // already reported
+/// Reports the text of an InputError as a problem.
+template <class Check>
+void collect(Problems& problems, const Check& check) {
+  try {
+    check();
+  } catch (const InputError& error) {
+    problems.emplace_back(error.what());
+  }
+}
+
+/// Whether the batch can be dealt to `dp` ranks; appends why not.
+bool validate_batch(const TrainingConfig& c, int dp, Problems& problems) {
+  if (c.global_batch_size < 1 || c.micro_batch_size < 0) return false;  // already reported
   if (c.global_batch_size % dp != 0) {
     problems.push_back("training.global_batch_size = " + std::to_string(c.global_batch_size) +
                        ": must be a multiple of the " + std::to_string(dp) +
                        " data parallel ranks");
-    return;
+    return false;
   }
   const std::int64_t share = c.global_batch_size / dp;
-  if (c.micro_batch_size > 0 && share % c.micro_batch_size != 0) {
+  const bool divides = c.micro_batch_size == 0 || share % c.micro_batch_size == 0;
+  if (!divides) {
     problems.push_back("training.micro_batch_size = " + std::to_string(c.micro_batch_size) +
                        ": must divide the " + std::to_string(share) +
                        " sequences of a rank (global_batch_size / data parallel ranks)");
   }
+  return divides;
+}
+
+/// What holds between the layout and batch, model and schedule.
+void validate_layout(const RunConfig& c, int ranks, Problems& problems) {
+  const parallel::ParallelConfig& p = c.parallel;
+  const std::size_t before = problems.size();
+  parallel::validate(p, ranks, problems);
+  if (p.tp < 1 || p.pp < 1 || p.cp < 1 || p.ep < 1 || p.chunks < 1) return;
+  nn::SplitDegrees degrees{.tp = p.tp, .pp = p.pp, .ep = p.ep, .chunks = p.chunks};
+  const int model_ranks = p.tp * p.pp * p.cp;
+  const bool fits = ranks % model_ranks == 0;
+  if (fits && validate_batch(c.training, ranks / model_ranks, problems)) {
+    const BatchShape batch = batch_shape(c.training, ranks / model_ranks);
+    degrees.tokens = batch.micro_tokens();
+    if (problems.size() == before) {
+      collect(problems, [&] { require_valid(schedule_shape(p, batch.micro_batches)); });
+    }
+  }
+  nn::validate_placement(c.model, degrees, problems);
+  if (p.stages.empty() || p.pp * p.chunks > c.model.num_hidden_layers) return;
+  collect(problems, [&] {
+    (void)pipeline::parse_stages(p.stages, c.model.num_hidden_layers, p.pp * p.chunks);
+  });
 }
 
 }  // namespace
@@ -90,7 +129,6 @@ void validate(const RunConfig& c, int ranks, Problems& problems) {
   nn::validate(c.model, problems);
   nn::validate(c.compute, problems);
   optim::validate(c.optim, problems);
-  parallel::validate(c.parallel, ranks, problems);
   validate(c.training, problems);
   validate(c.eval, problems);
   validate(c.checkpoint, problems);
@@ -107,7 +145,7 @@ void validate(const RunConfig& c, int ranks, Problems& problems) {
                        ": allowed: up to model.max_position_embeddings = " +
                        std::to_string(c.model.max_position_embeddings));
   }
-  validate_batch(c.training, ranks, problems);
+  validate_layout(c, ranks, problems);
 }
 
 DType parse_precision(const std::string& precision) {

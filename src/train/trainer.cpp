@@ -31,13 +31,14 @@ bool due(std::int64_t interval, std::int64_t step) {
 Trainer::Trainer(const TrainerParts& parts)
     : parts_{parts},
       exec_{parts.device, parts.memory},
-      state_{exec_, parts_.config},
-      step_{exec_, parts_.config, parts_.shape, state_, *parts_.groups},
+      state_{exec_, parts_.config, parts_.links},
+      step_{exec_, parts_.config, parts_.shape, state_},
+      chain_{exec_, chain_parts(parts_.config, parts_.shape, state_)},
       evaluator_{exec_,
                  {.micro_batch = parts_.shape.micro_batch,
                   .seq_len = parts_.shape.seq_len,
                   .max_windows = parts_.config.eval.max_windows}},
-      reader_{parts_.config, parts_.shape, state_.model().state()},
+      reader_{parts_.config, parts_.shape, state_.model_state()},
       peak_flops_{peak_flops(parts_.config, parts_.device)} {
   const data::TokenDataset& dataset = *parts_.sources.front().dataset;
   tokenizer_hash_ = dataset.info().tokenizer_hash;
@@ -57,7 +58,7 @@ std::string Trainer::start() {
     state_.initialise(exec_, static_cast<std::uint64_t>(config.training.seed));
     if (!config.checkpoint.init_from.empty()) {
       const auto weights = find_checkpoint(config.checkpoint.init_from);
-      load_initial_weights(exec_, weights, state_);
+      load_initial_weights(exec_, weights, config, state_);
       text = "weights of " + weights.string();
     }
   }
@@ -74,15 +75,14 @@ std::string Trainer::start() {
 
 void Trainer::make_loader() {
   const RunConfig& config = parts_.config;
-  loader_.emplace(
-      data::LoaderConfig{.seed = static_cast<std::uint64_t>(config.training.seed),
-                         .sequence = config.training.seq_len,
-                         .global_batch = config.training.global_batch_size,
-                         .micro_batch = parts_.shape.micro_batch,
-                         .cross_document = config.model.cross_document},
-      parts_.sources,
-      data::DataRank{.index = parts_.groups->dp_rank(), .count = parts_.groups->dp_size()},
-      progress_.ledger);
+  loader_.emplace(data::LoaderConfig{.seed = static_cast<std::uint64_t>(config.training.seed),
+                                     .sequence = config.training.seq_len,
+                                     .global_batch = config.training.global_batch_size,
+                                     .micro_batch = parts_.shape.micro_batch,
+                                     .cross_document = config.model.cross_document},
+                  parts_.sources,
+                  data::DataRank{.index = groups().dp_rank(), .count = groups().dp_size()},
+                  progress_.ledger);
   progress_.ledger = loader_->ledger();  // a run may stop before its first step
 }
 
@@ -104,7 +104,7 @@ void Trainer::launch() {
                   .lr = optim::learning_rate(config.optim, step, config.training.steps),
                   .started_s = clock_.seconds()};
   const data::StepBatch& batch = loader_->next();
-  pending.targets = parts_.groups->dp().all_reduce_value(batch.targets(), comm::ReduceOp::sum);
+  pending.targets = groups().dp().all_reduce_value(batch.targets(), comm::ReduceOp::sum);
   pending.seconds_data = clock_.seconds() - pending.started_s;
   add_time(Phase::data, pending.seconds_data);
   const double mu = optim::momentum(config.optim, step);
@@ -127,7 +127,15 @@ void Trainer::consume() {
   add_time(Phase::step, step_seconds_ - done.seconds_data);
   too_many_skips_ =
       too_many_skips_ || result.state.skips_in_a_row >= parts_.config.optim.max_skips_in_a_row;
+  note_overflow(result);
   if (is_root()) record(done, result);
+}
+
+/// Experts got more rows than parallel.ep_buffer_factor allows: the step was skipped everywhere.
+void Trainer::note_overflow(const StepResult& result) {
+  if (state_.overflow().absent()) return;
+  const float needed = world().all_reduce_value(result.overflow, comm::ReduceOp::max);
+  expert_factor_needed_ = std::max(expert_factor_needed_, static_cast<double>(needed));
 }
 
 void Trainer::flush() {
@@ -182,8 +190,11 @@ void Trainer::record(const Pending& done, const StepResult& result) {
 void Trainer::evaluate() {
   if (!parts_.validation || evaluated_step_ == progress_.step) return;
   const Stopwatch clock;
-  ValidationRow row = evaluator_.run(
-      exec_, {.model = &state_.model(), .dataset = parts_.validation}, parts_.groups->dp());
+  ValidationRow row =
+      evaluator_.run(exec_, {.model = &chain_, .dataset = parts_.validation},
+                     {.all = world(),
+                      .data = {.index = groups().dp_rank(), .count = groups().dp_size()},
+                      .counts_targets = groups().tp().is_root() && groups().pp().is_root()});
   row.step = progress_.step;
   evaluated_step_ = progress_.step;
   if (is_root()) {
@@ -201,14 +212,14 @@ void Trainer::checkpoint() {
   exec_.synchronize();
   (void)on_root(world(), [this]() -> std::string {
     metrics_->sync();
-    save_checkpoint(exec_, {.config = &parts_.config,
-                            .state = &state_,
-                            .progress = &progress_,
-                            .layout = parts_.groups->layout().dense.describe(),
-                            .tokenizer_hash = tokenizer_hash_,
-                            .tokenizer_json = tokenizer_json_});
     return "";
   });
+  save_checkpoint(exec_, {.config = &parts_.config,
+                          .state = &state_,
+                          .progress = &progress_,
+                          .groups = parts_.links.groups,
+                          .tokenizer_hash = tokenizer_hash_,
+                          .tokenizer_json = tokenizer_json_});
   saved_step_ = progress_.step;
   checkpoint_seconds_ += clock.seconds();
   add_time(Phase::checkpoint, clock.seconds());
@@ -232,7 +243,7 @@ void Trainer::after_step() {
 
 ExitCode Trainer::run(const StopCondition& stop) {
   StopReason reason = StopReason::none;
-  while (progress_.step < parts_.config.training.steps && !too_many_skips_) {
+  while (progress_.step < parts_.config.training.steps && !must_end()) {
     reason = stop.agree(world(), step_seconds_);
     if (reason != StopReason::none) break;
     launch();
@@ -250,11 +261,19 @@ ExitCode Trainer::finish(StopReason reason) {
                "(lower optim.lr, or look at the data)");
     return ExitCode::do_not_restart;
   }
-  if (reason == StopReason::none) evaluate();
+  const bool overflow = expert_factor_needed_ > 0.0;
+  if (reason == StopReason::none && !overflow) evaluate();
   checkpoint();
   if (is_root()) {
     metrics_->sync();
     metrics_->rebuild();
+  }
+  if (overflow) {
+    log::error(
+        "experts got more rows than their buffers hold, no step was taken with it: continue"
+        " with parallel.ep_buffer_factor of at least " +
+        fixed(expert_factor_needed_, 2) + ", or 0 for the worst case");
+    return ExitCode::can_continue;
   }
   if (reason == StopReason::none) return ExitCode::finished;
   log::info("stopped at step " + std::to_string(progress_.step) + ": " + describe(reason));

@@ -16,7 +16,7 @@ namespace shoal::train {
 /// What is fixed before a trainer exists.
 struct TrainerParts {
   RunConfig config;
-  const parallel::ProcessGroups* groups = nullptr;
+  RankLinks links;
   BatchShape shape;
   DeviceKind device = DeviceKind::cpu;
   ArenaPlan memory;
@@ -50,13 +50,16 @@ class Trainer {
     double started_s = 0.0;
     double seconds_data = 0.0;
   };
-  [[nodiscard]] const Communicator& world() const { return parts_.groups->world(); }
+  [[nodiscard]] const Communicator& world() const { return groups().world(); }
+  [[nodiscard]] const parallel::ProcessGroups& groups() const { return *parts_.links.groups; }
   [[nodiscard]] bool is_root() const { return world().is_root(); }
   void make_loader();
   void open_metrics();
   void launch();
   void consume();
   void flush();
+  void note_overflow(const StepResult& result);
+  [[nodiscard]] bool must_end() const { return too_many_skips_ || expert_factor_needed_ > 0.0; }
   void record(const Pending& done, const StepResult& result);
   [[nodiscard]] StepRow make_row(const Pending& done, const StepResult& result,
                                  const ResultReader::Numbers& numbers);
@@ -70,6 +73,7 @@ class Trainer {
   Exec exec_;
   TrainState state_;
   TrainStep step_;
+  ForwardChain chain_;
   Evaluator evaluator_;
   ResultReader reader_;
   Progress progress_;
@@ -85,6 +89,7 @@ class Trainer {
   double earlier_seconds_ = 0.0;  ///< of the parts of the run before this one
   std::int64_t saved_step_ = -1, evaluated_step_ = -1;
   bool too_many_skips_ = false;
+  double expert_factor_needed_ = 0.0;  ///< above 0: buffers of an expert exchange were too small
   Accounting accounting_;
 };
 

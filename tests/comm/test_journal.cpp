@@ -6,7 +6,6 @@
 #include <chrono>
 #include <thread>
 
-#include "shoal/base/log.hpp"
 #include "shoal/comm/communicator.hpp"
 #include "shoal/comm/watchdog.hpp"
 
@@ -43,36 +42,26 @@ TEST(WaitLog, CountsNamedWaits) {
   EXPECT_EQ(waits.describe(), "  expert counts: 2 waits, 0.750 s\n");
 }
 
-/// Collects messages while it lives.
-class CapturedLog {
- public:
-  CapturedLog() {
-    log::set_sink([this](log::Level, std::string_view text) { text_ += text; });
-  }
-  ~CapturedLog() { log::set_sink(nullptr); }
-  [[nodiscard]] const std::string& text() const { return text_; }
-
- private:
-  std::string text_;
-};
-
 TEST(Watchdog, NamesTheOperationThatHangs) {
-  const CapturedLog captured;
   const auto journal = std::make_shared<Journal>(8);
+  std::string printed;
   std::atomic<int> barks{0};
   {
     journal->begin(Operation::all_gather, "tp", 64);
     const Watchdog dog{journal,
-                       {.timeout_s = 0.02, .poll_s = 0.005, .on_timeout = [&](const TraceEntry& e) {
-                          if (e.op == Operation::all_gather) ++barks;
-                        }}};
+                       {.timeout_s = 0.02,
+                        .poll_s = 0.005,
+                        .on_timeout =
+                            [&](const TraceEntry& e) {
+                              if (e.op == Operation::all_gather) ++barks;
+                            },
+                        .print = [&](std::string_view text) { printed += text; }}};
     for (int i = 0; i < 400 && barks == 0; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds{5});
     }
   }
   EXPECT_EQ(barks, 1);
-  EXPECT_NE(captured.text().find("all_gather #0 on tp (64 bytes)"), std::string::npos)
-      << captured.text();
+  EXPECT_NE(printed.find("all_gather #0 on tp (64 bytes)"), std::string::npos) << printed;
 }
 
 TEST(Watchdog, StaysSilentBetweenOperations) {
@@ -86,6 +75,16 @@ TEST(Watchdog, StaysSilentBetweenOperations) {
     std::this_thread::sleep_for(std::chrono::milliseconds{50});
   }
   EXPECT_EQ(barks, 0);
+}
+
+TEST(Journal, TheOuterOfNestedOperationsIsInFlight) {
+  Journal journal{8};
+  const auto outer = journal.begin(Operation::all_to_all_v, "ep", 64);
+  journal.end(journal.begin(Operation::all_gather, "tp", 8));
+  ASSERT_TRUE(journal.in_flight());
+  EXPECT_EQ(journal.in_flight()->sequence, outer);
+  journal.end(outer);
+  EXPECT_FALSE(journal.in_flight());
 }
 
 }  // namespace

@@ -100,6 +100,90 @@ TEST_P(OnPath, BroadcastCopiesTheRoot) {
   EXPECT_EQ(values(data), values(tensor(DType::f32, 3001, static_cast<std::uint64_t>(root))));
 }
 
+/// Rows that rank `from` sends to rank `to`: some blocks are empty, one is far larger.
+std::int64_t rows_between(int from, int to) {
+  return from == 0 && to == 1 ? 301 : (from * 5 + to * 3) % 4 * 2;
+}
+struct RowCounts {
+  std::vector<std::int64_t> send, recv;
+  std::int64_t sent = 0, received = 0;
+  RowCounts(int rank, int size) {
+    for (int r = 0; r < size; ++r) {
+      send.push_back(rows_between(rank, r));
+      recv.push_back(rows_between(r, rank));
+      sent += send.back();
+      received += recv.back();
+    }
+  }
+};
+/// The block from one rank to another as every rank can compute it.
+float row_value(int from, int to, std::int64_t i) {
+  return static_cast<float>(from * 32 + to * 8 + i % 8);
+}
+
+TEST_P(OnPath, AllToAllRowsDeliversBlocksOfAnySize) {
+  const std::int64_t width = 3;
+  const int me = world_.rank();
+  const RowCounts rows{me, world_.size()};
+  std::vector<float> outgoing, expected;
+  for (int r = 0; r < world_.size(); ++r) {
+    for (std::int64_t i = 0; i < rows_between(me, r) * width; ++i) {
+      outgoing.push_back(row_value(me, r, i));
+    }
+    for (std::int64_t i = 0; i < rows_between(r, me) * width; ++i) {
+      expected.push_back(row_value(r, me, i));
+    }
+  }
+  for (const std::int64_t largest : {-1, 301}) {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      const Tensor send{GetParam().device, {rows.sent, width}, dtype};
+      const Tensor recv{GetParam().device, {rows.received, width}, dtype};
+      upload_values(*exec_, send, std::span<const float>{outgoing});
+      const auto before = world_.journal()->traffic(Operation::all_to_all_v).bytes;
+      int overlapped = 0;
+      collectives_->all_to_all_rows(*exec_, {.send = send,
+                                             .send_rows = rows.send,
+                                             .recv = recv,
+                                             .recv_rows = rows.recv,
+                                             .largest_block = largest,
+                                             .overlap = [&] { ++overlapped; }});
+      EXPECT_EQ(values(recv), expected);
+      EXPECT_EQ(overlapped, 1);
+      if (world_.size() == 1) continue;
+      EXPECT_EQ(world_.journal()->traffic(Operation::all_to_all_v).bytes - before,
+                (rows.sent - rows_between(me, me)) * width * size_of(dtype));
+    }
+  }
+}
+
+TEST_P(OnPath, AllToAllRowsOfNothingStillRunsTheOverlap) {
+  const std::vector<std::int64_t> none(static_cast<std::size_t>(world_.size()));
+  const Tensor empty{GetParam().device, {0, 4}, DType::f32};
+  int overlapped = 0;
+  collectives_->all_to_all_rows(
+      *exec_, {.send = empty, .send_rows = none, .recv = empty, .recv_rows = none, .overlap = [&] {
+                 ++overlapped;
+               }});
+  EXPECT_EQ(overlapped, 1);
+}
+
+TEST_P(OnPath, AllToAllRowsChecksItsCounts) {
+  const std::vector<std::int64_t> one(static_cast<std::size_t>(world_.size()), 1);
+  const std::vector<std::int64_t> short_of_one(static_cast<std::size_t>(world_.size() - 1), 1);
+  const Tensor rows{GetParam().device, {world_.size(), 4}, DType::f32};
+  const Tensor more{GetParam().device, {world_.size() + 1, 4}, DType::f32};
+  const Tensor wider{GetParam().device, {world_.size(), 5}, DType::f32};
+  const auto call = [&](const Tensor& send, std::span<const std::int64_t> counts,
+                        const Tensor& recv) {
+    collectives_->all_to_all_rows(
+        *exec_, {.send = send, .send_rows = counts, .recv = recv, .recv_rows = one});
+  };
+  EXPECT_THROW(call(more, one, rows), Error);
+  EXPECT_THROW(call(rows, one, more), Error);
+  EXPECT_THROW(call(rows, short_of_one, rows), Error);
+  EXPECT_THROW(call(rows, one, wider), Error);
+}
+
 TEST_P(OnPath, WaitsForADeviceAreCounted) {
   const Tensor data = tensor(DType::f32, 2048, mine());
   collectives_->all_reduce(*exec_, data, ReduceOp::sum);

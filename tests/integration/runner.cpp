@@ -1,6 +1,6 @@
-// runner FOLDER RUN STEPS [fail]: the toy run under mpirun, with the exit codes of the program.
-// Each rank writes its process id to FOLDER/pid-RANK. With `fail`, rank 1 throws while the others
-// are already in their first collective.
+// runner FOLDER RUN STEPS [fail | SECONDS]: the toy run under mpirun, with the exit codes of the
+// program. Each rank writes its process id to FOLDER/pid-RANK. With `fail`, rank 1 throws while the
+// others are already in their first collective. SECONDS is parallel.timeout_s.
 #include <unistd.h>
 
 #include <cstdlib>
@@ -26,7 +26,9 @@ int run_job(const std::vector<std::string>& arguments, const Communicator& world
   config.checkpoint.interval = 50;
   config.checkpoint.keep_last = 2;
   std::ofstream{folder / ("pid-" + std::to_string(world.rank()))} << ::getpid() << std::endl;
-  if (arguments.size() > 4 && world.rank() == 1) throw Error{"a test made this rank fail"};
+  const std::string last = arguments.size() > 4 ? arguments[4] : "";
+  if (last == "fail" && world.rank() == 1) throw Error{"a test made this rank fail"};
+  if (!last.empty() && last != "fail") config.parallel.timeout_s = std::stod(last);
   return static_cast<int>(train::run(config, world));
 }
 

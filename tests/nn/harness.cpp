@@ -19,6 +19,11 @@ void for_each_element(const StorageMap& map, const Body& body) {
   }
 }
 
+Placement placement_of(const ShardGroup* group) {
+  if (group == nullptr) return {};
+  return {.tp = group->size(), .tp_rank = group->rank()};
+}
+
 }  // namespace
 
 std::int64_t HostBatch::targets() const {
@@ -97,15 +102,17 @@ Harness::Harness(Exec& e, const Options& options)
 Harness::Harness(Exec& e, const Options& options, const StageRange& range)
     : exec{e},
       config{options.config},
-      layout{make_layout(config, range)},
+      layout{make_layout(config, std::span{&range, 1}, placement_of(options.tensor))},
       store{exec, layout.parameters, options.elem, true},
+      state{make_model_state(exec, config, std::span{&range, 1})},
       dispatcher{config.num_experts, config.capacity_factor},
-      model{exec,
-            {.config = config,
+      model{{.config = config,
              .compute = options.compute,
-             .layout = layout,
+             .layout = layout.stages.front(),
              .store = store,
-             .groups = {.tensor = &group, .dispatcher = &dispatcher}}} {
+             .state = state,
+             .groups = {.tensor = options.tensor != nullptr ? options.tensor : &group,
+                        .dispatcher = &dispatcher}}} {
   initialise(exec, store, options.seed);
   if (config.dynamic_heads.enabled && !exec.is_dry()) open_gates();
 }

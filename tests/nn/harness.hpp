@@ -59,7 +59,8 @@ struct Harness {
     ModelConfig config;
     ComputeConfig compute = {};
     DType elem = DType::f32;
-    std::uint64_t seed = 1;  ///< of the initial weights
+    std::uint64_t seed = 1;        ///< of the initial weights
+    ShardGroup* tensor = nullptr;  ///< tensor parallel group; null: a group of one
   };
   Harness(Exec& exec, const Options& options);
   Harness(Exec& exec, const Options& options, const StageRange& range);
@@ -80,8 +81,9 @@ struct Harness {
 
   Exec& exec;
   ModelConfig config;
-  StageLayout layout;
+  RankLayout layout;
   ParameterStore store;
+  ModelState state;
   LocalShardGroup group;
   LocalDispatcher dispatcher;
   Model model;

@@ -62,20 +62,20 @@ TEST(ModelSize, CountsWhatATokenTouches) {
 TEST(ModelLayout, StagesHoldEachParameterOnceAndATiedTableTwice) {
   ModelConfig c = small_config();
   c.tie_word_embeddings = true;
-  const StageLayout all = make_layout(c, whole_model(c));
-  const StageLayout front = make_layout(c, {.first_layer = 0, .last_layer = 1, .head = false});
-  const StageLayout back = make_layout(c, {.first_layer = 1, .last_layer = 3, .embedding = false});
+  const RankLayout all = make_layout(c, whole_model(c));
+  const RankLayout front = make_layout(c, {.first_layer = 0, .last_layer = 1, .head = false});
+  const RankLayout back = make_layout(c, {.first_layer = 1, .last_layer = 3, .embedding = false});
   EXPECT_EQ(front.parameters.parameters().size() + back.parameters.parameters().size(),
             all.parameters.parameters().size() + 1);
   EXPECT_TRUE(back.parameters.find("embed_tokens").spec.replicas & kPp);
   EXPECT_FALSE(all.parameters.find("embed_tokens").spec.replicas & kPp);
-  EXPECT_EQ(back.lm_head, back.embedding);
+  EXPECT_EQ(back.stages[0].lm_head, back.stages[0].embedding);
   EXPECT_EQ(initial_values(back.parameters.find("layers.2.mlp.experts.up_proj").spec, 3, 0, 50),
             initial_values(all.parameters.find("layers.2.mlp.experts.up_proj").spec, 3, 0, 50));
 }
 
 TEST(ModelLayout, EveryMatrixHasItsOwnRandomStream) {
-  const StageLayout all = make_layout(small_config(), whole_model(small_config()));
+  const RankLayout all = make_layout(small_config(), whole_model(small_config()));
   std::vector<std::uint32_t> streams;
   for (const Parameter& p : all.parameters.parameters()) {
     if (p.spec.init.kind == Initializer::Kind::normal) streams.push_back(p.spec.stream);

@@ -30,7 +30,7 @@ class ModuleGolden : public ::testing::TestWithParam<DeviceKind> {
   [[nodiscard]] Shape rows() const { return {batch_->view().token_T.dim(0), model().hidden_size}; }
   [[nodiscard]] const ModelConfig& model() const { return m_->harness.config; }
   [[nodiscard]] const LayerHandles& layer(std::size_t n) const {
-    return m_->harness.layout.layers[n];
+    return m_->harness.layout.stages[0].layers[n];
   }
   [[nodiscard]] Weight weight(ParameterLayout::Handle handle) const {
     return m_->harness.store.weight(handle);
@@ -67,7 +67,7 @@ class ModuleGolden : public ::testing::TestWithParam<DeviceKind> {
 };
 
 TEST_P(ModuleGolden, Norm) {
-  const RmsNorm norm{weight(m_->harness.layout.final_norm), model().rms_norm_eps};
+  const RmsNorm norm{weight(m_->harness.layout.stages[0].final_norm), model().rms_norm_eps};
   const Tensor x = input("norm/x"), dy = input("norm/dy");
   const TensorView rstd = scratch(*exec_, {rows()[0]}, DType::f32);
   norm.forward(*exec_, {.y_TD = y_, .rstd_T = rstd, .x_TD = x});
@@ -111,11 +111,12 @@ TEST_P(ModuleGolden, Mlp) {
 TEST_P(ModuleGolden, MoeWithSharedExpertBiasAndBalanceGradient) {
   const ModelState& state = m_->harness.model.state();
   const LayerHandles& h = layer(1);
-  const Moe moe{{.router = Router{model(), weight(h.router), state.router_bias[1]},
-                 .experts = Experts{weight(h.experts_gate_up), weight(h.experts_down)},
-                 .shared = Mlp{weight(h.mlp_gate_up), weight(h.mlp_down), &m_->harness.group},
-                 .dispatcher = &m_->harness.dispatcher,
-                 .ledger = state.ledger[0]}};
+  const Moe moe{
+      {.router = Router{model(), weight(h.router), state.router_bias[1], &m_->harness.group},
+       .experts = Experts{weight(h.experts_gate_up), weight(h.experts_down)},
+       .shared = Mlp{weight(h.mlp_gate_up), weight(h.mlp_down), &m_->harness.group},
+       .dispatcher = &m_->harness.dispatcher,
+       .ledger = state.ledger[0]}};
   const Tensor x = input("moe/x"), dy = input("moe/dy");
   for (const Recompute recompute : {Recompute::none, Recompute::selective}) {
     const MoeSaved saved = moe.reserve(exec_->scratch(), batch_->view(), rows()[0], recompute);
@@ -130,7 +131,8 @@ TEST_P(ModuleGolden, MoeWithSharedExpertBiasAndBalanceGradient) {
 }
 
 TEST_P(ModuleGolden, Embedding) {
-  const Embedding embedding{weight(m_->harness.layout.embedding), 0.0};
+  const Embedding embedding{weight(m_->harness.layout.stages[0].embedding), 0.0,
+                            &m_->harness.group};
   embedding.forward(*exec_, pass(), y_);
   embedding.backward_weight(*exec_, pass(), input("embedding/dy"), ops::Accumulate::overwrite);
   expect_near(y_, "embedding/y");
@@ -138,7 +140,7 @@ TEST_P(ModuleGolden, Embedding) {
 }
 
 TEST_P(ModuleGolden, HeadInChunks) {
-  const LmHead head{weight(m_->harness.layout.lm_head), 20};
+  const LmHead head{weight(m_->harness.layout.stages[0].lm_head), 20, &m_->harness.group};
   const Tensor x = input("head/x");
   const Tensor loss = from_values(*exec_, {1}, DType::f32, {0.0F});
   const Tensor one = from_values(*exec_, {1}, DType::f32, {1.0F});

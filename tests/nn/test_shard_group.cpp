@@ -5,59 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <barrier>
-#include <cstring>
-#include <thread>
 
-#include "harness.hpp"
-#include "shoal/ops/elementwise.hpp"
+#include "thread_group.hpp"
 
 namespace shoal::nn::test {
 namespace {
 
 constexpr int kRanks = 2;
-
-/// What the ranks of a group show each other.
-struct Board {
-  std::barrier<> sync{kRanks};
-  std::array<ConstTensorView, kRanks> views;
-};
-
-class ThreadGroup final : public ShardGroup {
- public:
-  ThreadGroup(Board& board, int rank) : board_{&board}, rank_{rank} {}
-  [[nodiscard]] int size() const override { return kRanks; }
-  [[nodiscard]] int rank() const override { return rank_; }
-  void all_gather(const Exec&, const TensorView& whole, const ConstTensorView& part) override {
-    meet(part, [&] {
-      for (int r = 0; r < kRanks; ++r) {
-        const ConstTensorView& view = board_->views[static_cast<std::size_t>(r)];
-        std::memcpy(whole.rows(r * part.dim(0), part.dim(0)).bytes_begin(), view.bytes_begin(),
-                    static_cast<std::size_t>(view.bytes()));
-      }
-    });
-  }
-  void reduce_scatter(const Exec& exec, const TensorView& part,
-                      const ConstTensorView& whole) override {
-    meet(whole, [&] {
-      const std::int64_t n = part.dim(0);
-      ops::add(exec, part, board_->views[0].rows(rank_ * n, n),
-               board_->views[1].rows(rank_ * n, n));
-    });
-  }
-  void all_reduce(const Exec&, const TensorView&) override { FAIL() << "not used here"; }
-
- private:
-  template <class Body>
-  void meet(const ConstTensorView& mine, const Body& body) {
-    board_->views[static_cast<std::size_t>(rank_)] = mine;
-    board_->sync.arrive_and_wait();
-    body();
-    board_->sync.arrive_and_wait();
-  }
-  Board* board_;
-  int rank_;
-};
 
 struct Box {
   std::int64_t row, rows, column, columns;
@@ -116,19 +70,6 @@ std::vector<float> random(std::int64_t n, std::uint64_t seed) {
   return download_floats(exec, normal(exec, {n}, DType::f32, seed));
 }
 
-template <class Body>
-void on_ranks(const Body& body) {
-  Board board;
-  std::vector<std::thread> threads;
-  for (int r = 0; r < kRanks; ++r) {
-    threads.emplace_back([&, r] {
-      ThreadGroup group{board, r};
-      body(r, group);
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-}
-
 TEST(ShardedMlp, SplitOverColumnsAndTokensEqualsTheWhole) {
   const std::vector<float> gate_up = random(2 * kF * kD, 1), down = random(kD * kF, 2);
   const std::vector<float> x = random(kT * kD, 3), dy = random(kT * kD, 4);
@@ -139,7 +80,7 @@ TEST(ShardedMlp, SplitOverColumnsAndTokensEqualsTheWhole) {
     return joined(block(m, kD, {r * F, F, 0, kD}), block(m, kD, {kF + r * F, F, 0, kD}));
   };
   std::array<MlpResult, kRanks> got;
-  on_ranks([&](int r, ShardGroup& group) {
+  on_ranks(kRanks, [&](int r, ShardGroup& group) {
     got[static_cast<std::size_t>(r)] =
         run_mlp(group, gate_up_of(gate_up, r), block(down, kF, {0, kD, r * F, F}),
                 block(x, kD, {r * T, T, 0, kD}), block(dy, kD, {r * T, T, 0, kD}));
@@ -204,7 +145,7 @@ TEST(ShardedAttention, SplitOverHeadsAndTokensEqualsTheWhole) {
     return block(m, kQ, {0, kD, r * kQ / kRanks, kQ / kRanks});
   };
   std::array<AttentionResult, kRanks> got;
-  on_ranks([&](int r, ShardGroup& group) {
+  on_ranks(kRanks, [&](int r, ShardGroup& group) {
     got[static_cast<std::size_t>(r)] =
         run_attention(group, qkv_of(qkv, r), o_proj_of(o_proj, r), block(x, kD, {r * T, T, 0, kD}),
                       block(dy, kD, {r * T, T, 0, kD}));

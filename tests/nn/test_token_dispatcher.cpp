@@ -13,7 +13,7 @@ TEST(LocalDispatcher, CapacityIsAShareOfTheEvenLoad) {
   const auto kept = [&](double factor) {
     LocalDispatcher dispatcher{4, factor};
     const DispatchPlan plan = dispatcher.reserve(exec.scratch(), 4, 2);
-    dispatcher.plan(exec, plan, index);
+    dispatcher.plan(exec, plan, {.index_TK = index, .weight_TK = {}});
     return download_floats(exec, plan.count_E);
   };
   EXPECT_EQ(kept(0.0), (std::vector<float>{4, 2, 2, 0})) << "dropless";
@@ -30,8 +30,8 @@ TEST(LocalDispatcher, CombineUndoesDispatch) {
   const Tensor weight = from_values(exec, {3, 2}, DType::f32, {0.25F, 0.75F, 0.5F, 0.5F, 1, 0});
   const Tensor rows = poisoned(exec, {6, 5}, DType::f32), y = poisoned(exec, {3, 5}, DType::f32);
   const DispatchPlan plan = dispatcher.reserve(exec.scratch(), 3, 2);
-  dispatcher.plan(exec, plan, index);
-  dispatcher.dispatch(exec, rows, x, plan);
+  dispatcher.plan(exec, plan, {.index_TK = index, .weight_TK = {}});
+  dispatcher.dispatch(exec, {.rows_RD = rows, .x_TD = x}, plan);
   dispatcher.combine(exec, {.y_TD = y, .rows_RD = rows, .weight_TK = weight}, plan);
   EXPECT_TRUE(all_near(download_floats(exec, y), download_floats(exec, x), {1e-6, 1e-6}));
   EXPECT_EQ(download_floats(exec, plan.rows_limit()), std::vector<float>{6});

@@ -81,6 +81,35 @@ TEST_P(EmbeddingParity, SumsGradientsInTokenOrder) {
   }
 }
 
+TEST_P(EmbeddingParity, OfRowsOfOneRankLeavesOtherIdsOut) {
+  for (const Size s : {Size{97, 64, 50}, {33, 33, 12}}) {
+    const std::int64_t half = s.V / 2;
+    const Values table = values(s.V * s.D, 1, dtype_), dx = values(s.T * s.D, 2, dtype_);
+    const Values x = forward(exec_, dtype_, s, table), dtable = backward(exec_, dtype_, s, dx);
+    Values x_sum(x.size(), 0.0F), dtable_parts;
+    const Tensor token = test::from_ints(exec_, {s.T}, tokens(s));
+    for (const std::int64_t first : {std::int64_t{0}, half}) {
+      const Values rows(table.begin() + first * s.D, table.begin() + (first + half) * s.D);
+      const Tensor part = test::poisoned(exec_, {s.T, s.D}, dtype_);
+      embedding_forward(exec_, {.x_TD = part,
+                                .token_T = token,
+                                .table_VD = test::from_values(exec_, {half, s.D}, dtype_, rows),
+                                .first_id = first});
+      const Values got = download_floats(exec_, part);
+      for (std::size_t i = 0; i < got.size(); ++i) x_sum[i] += got[i];
+      const Tensor gradient = test::poisoned(exec_, {half, s.D}, DType::f32);
+      embedding_backward(exec_, {.dtable_VD = gradient,
+                                 .dx_TD = test::from_values(exec_, {s.T, s.D}, dtype_, dx),
+                                 .token_T = token,
+                                 .first_id = first});
+      const Values part_gradient = download_floats(exec_, gradient);
+      dtable_parts.insert(dtable_parts.end(), part_gradient.begin(), part_gradient.end());
+    }
+    EXPECT_TRUE(test::all_equal(x_sum, x));
+    EXPECT_TRUE(test::all_equal(dtable_parts, dtable));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Variants, EmbeddingParity, test::variants(), test::variant_name);
 
 TEST(Embedding, ADryRunCountsTheSortOnTheGpuOnly) {

@@ -174,6 +174,73 @@ TEST_P(OptimizerTest, AnySplitGivesTheSameBits) {
   EXPECT_TRUE(test::all_equal(download_floats(exec_, whole.u), download_floats(exec_, split.u)));
 }
 
+/// Views of a whole set whose states lie elsewhere than its values.
+OptimizerUpdate with_table(const Parameters& p, const Parameters& states, const Tensor& grad,
+                           const Tensor& table) {
+  return {.value = p.value,
+          .low = states.low,
+          .master = states.master,
+          .grad = grad,
+          .m = states.m,
+          .v = states.v,
+          .u = states.u,
+          .segments = table,
+          .weight_decay = 0.1F};
+}
+
+TEST_P(OptimizerTest, SegmentsGiveTheBitsOfOneRangeEach) {
+  constexpr std::int64_t kCount = 40000;
+  const std::vector<UpdateSegment> segments = {
+      {.value = 8, .state = 30000, .count = 100, .first = 7, .stream = 3},
+      {.value = 200, .state = 0, .count = 20001, .first = 0, .stream = 0, .decay = 0}};
+  const Tensor grad = test::normal(exec_, {kCount}, DType::f32, 61);
+  const Tensor state =
+      test::upload_state(exec_, good_state(1, mu_schedule(1), kBeta1, kBeta2, 0.1F));
+  const auto cut = cut_segments(segments);
+  const auto bytes = static_cast<std::int64_t>(cut.size() * sizeof(UpdateSegment));
+  const Tensor table{exec_.device(), {bytes}, DType::u8};
+  upload(exec_, table.view().bytes_begin(), cut.data(), bytes);
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    const Parameters a{exec_, kCount, dtype, DType::bf16}, b{exec_, kCount, dtype, DType::bf16};
+    // States of f16 and bf16 are halves of the values: take them to where the table says.
+    const auto move = [&](const Tensor& from, const Tensor& to) {
+      for (const UpdateSegment& s : segments) {
+        const TensorView target = to.view().rows(s.state, s.count);
+        copy(exec_, target.bytes_begin(), from.view().rows(s.value, s.count).bytes_begin(),
+             target.bytes());
+      }
+    };
+    for (const auto member :
+         {&Parameters::low, &Parameters::master, &Parameters::m, &Parameters::v, &Parameters::u}) {
+      move(a.*member, b.*member);
+    }
+    OptimizerUpdate all = with_table(b, b, grad, table);
+    all.state = state;
+    optimizer_update(exec_, all);
+    // One range each, on the first set.
+    OptimizerUpdate part = with_table(a, a, grad, {});
+    part.state = state;
+    const UpdateSegment& s = segments[1];
+    for (TensorView* view : {&part.value, &part.low, &part.master, &part.m, &part.v, &part.u}) {
+      *view = view->rows(s.value, s.count);
+    }
+    part.grad = grad.view().rows(s.value, s.count);
+    part.weight_decay = 0.0F;
+    optimizer_update(exec_, part);
+    exec_.synchronize();
+    const auto value_a = download_floats(exec_, a.value), value_b = download_floats(exec_, b.value);
+    const auto m_a = download_floats(exec_, a.m), m_b = download_floats(exec_, b.m);
+    for (std::int64_t i = 0; i < s.count; ++i) {
+      const auto v = static_cast<std::size_t>(s.value + i),
+                 at = static_cast<std::size_t>(s.state + i);
+      ASSERT_EQ(value_a[v], value_b[v]) << i;
+      ASSERT_EQ(m_a[v], m_b[at]) << i;
+    }
+    EXPECT_NE(value_b[8], value_a[8]) << "the first segment moved";
+    EXPECT_EQ(value_b[7], value_a[7]) << "elements of no segment stay";
+  }
+}
+
 TEST_P(OptimizerTest, RejectsMissingCompanionsAndMixedMoments) {
   const Parameters p{exec_, 8, DType::bf16, DType::f32};
   const Tensor grad = test::normal(exec_, {8}, DType::f32, 1);

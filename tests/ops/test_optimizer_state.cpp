@@ -215,6 +215,59 @@ TEST_P(OptimizerStateTest, SquareSumOfLargeGradientsIsFinite) {
   EXPECT_NEAR(square_sum_of(exec_, x, 0.0, Accumulate::overwrite) / 2e60, 1.0, 1e-6);
 }
 
+Tensor upload_bytes(const Exec& exec, const void* data, std::size_t bytes, DType dtype) {
+  const auto count = static_cast<std::int64_t>(bytes) / size_of(dtype);
+  Tensor tensor{exec.device(), {count}, dtype};
+  upload(exec, tensor.view().bytes_begin(), data, static_cast<std::int64_t>(bytes));
+  exec.synchronize();
+  return tensor;
+}
+
+double square_sum_of_runs(const Exec& exec, const Tensor& x, const std::vector<SumRun>& runs) {
+  const SumTable table = make_sum_table(runs);
+  const Tensor run_views =
+      upload_bytes(exec, table.runs.data(), table.runs.size() * sizeof(SumRun), DType::u8);
+  const Tensor begin = upload_bytes(exec, table.begin.data(), table.begin.size() * 4, DType::i32);
+  const Tensor out{exec.device(), {1}, DType::f64};
+  square_sum(exec, out, x, Accumulate::overwrite, {.runs = run_views, .begin = begin});
+  return download_as<double>(exec, out)[0];
+}
+
+TEST_P(OptimizerStateTest, SquareSumOfRunsCountsEachOfTheirElementsOnce) {
+  const Tensor x = test::normal(exec_, {20000}, DType::f32, 5);
+  const std::vector<SumRun> runs = {{3, 1}, {8, 9000}, {9011, 77}, {12000, 4096}, {19999, 1}};
+  const auto values = download_floats(exec_, x);
+  double want = 0.0;
+  for (const SumRun& run : runs) {
+    for (std::int64_t i = run.first; i < run.first + run.count; ++i) {
+      const double value{values[static_cast<std::size_t>(i)]};
+      want += value * value;
+    }
+  }
+  EXPECT_NEAR(square_sum_of_runs(exec_, x, runs), want, 1e-12 * want);
+  EXPECT_EQ(square_sum_of_runs(exec_, x, {}), 0.0);
+}
+
+TEST_P(OptimizerStateTest, SquareSumOfOneRunHasTheBitsOfTheWhole) {
+  const Tensor x = test::normal(exec_, {100004}, DType::f32, 5);
+  EXPECT_EQ(square_sum_of_runs(exec_, x, {{0, 100004}}),
+            square_sum_of(exec_, x, 0.0, Accumulate::overwrite));
+}
+
+TEST_P(OptimizerStateTest, OverflowMakesTheNormInfinite) {
+  for (const auto& [flag, want] : {std::pair{0.0F, 2.0}, {-1.0F, 2.0}}) {
+    const Tensor out = upload_bytes(exec_, &want, sizeof want, DType::f64);
+    flag_overflow(exec_, out, test::from_values(exec_, {1}, DType::f32, {flag}));
+    EXPECT_EQ(download_as<double>(exec_, out)[0], want);
+  }
+  for (const float flag : {1e-3F, 1.0F, std::nanf("")}) {
+    const double before = 2.0;
+    const Tensor out = upload_bytes(exec_, &before, sizeof before, DType::f64);
+    flag_overflow(exec_, out, test::from_values(exec_, {1}, DType::f32, {flag}));
+    EXPECT_TRUE(std::isinf(download_as<double>(exec_, out)[0])) << flag;
+  }
+}
+
 TEST_P(OptimizerStateTest, PlanCountsTheScratchOfSquareSum) {
   const Exec real = test::make_exec(GetParam()), dry = Exec::dry(GetParam());
   const Tensor x = test::normal(real, {999}, DType::f32, 5);

@@ -37,11 +37,13 @@ struct Bench {
     for (const nn::Parameter& p : layout.parameters()) {
       std::vector<float> values(static_cast<std::size_t>(p.storage.elements()));
       for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.1F * static_cast<float>(i + 1);
-      optimizer.set_master(
-          exec,
-          {.keep_f32 = p.spec.keep_f32, .first = p.storage.offset, .count = p.storage.elements()},
-          values.data());
+      optimizer.set_master(exec, window(p.spec.name), values.data());
     }
+  }
+  [[nodiscard]] Optimizer::MasterWindow window(std::string_view name) const {
+    const nn::Parameter& p = layout.find(name);
+    return {.parameter = static_cast<int>(&p - layout.parameters().data()),
+            .count = p.storage.elements()};
   }
   static ArenaPlan measure(const nn::ParameterLayout& layout, const OptimizerConfig& config,
                            DType elem) {
@@ -66,10 +68,7 @@ struct Bench {
   [[nodiscard]] std::vector<float> master(const char* name) const {
     const nn::Parameter& p = layout.find(name);
     std::vector<float> out(static_cast<std::size_t>(p.storage.elements()));
-    optimizer.get_master(
-        exec,
-        {.keep_f32 = p.spec.keep_f32, .first = p.storage.offset, .count = p.storage.elements()},
-        out.data());
+    optimizer.get_master(exec, window(name), out.data());
     return out;
   }
   [[nodiscard]] ops::StepState state() const {
@@ -129,8 +128,7 @@ TEST(Optimizer, MasterWeightsSurviveAnyWorkingPrecision) {
     for (std::size_t i = 0; i < values.size(); ++i) {
       values[i] = std::nextafter(1.0F / static_cast<float>(i + 3), 1.0F);
     }
-    b.optimizer.set_master(b.exec, {.first = p.storage.offset, .count = p.storage.elements()},
-                           values.data());
+    b.optimizer.set_master(b.exec, b.window("matrix"), values.data());
     EXPECT_EQ(b.master("matrix"), values);
   }
 }

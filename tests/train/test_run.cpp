@@ -194,7 +194,7 @@ TEST_F(Run, ThePlanIsWhatTheArenaTakes) {
   RunConfig c = config("plan");
   resolve_vocab(c);
   EXPECT_EQ(c.model.vocab_size, 32);
-  const PlanReport report = plan(c, world_.size());
+  const PlanReport report = plan(c, world_.size(), world_.rank());
   EXPECT_EQ(report.tokens_per_step, 64);
   EXPECT_GT(report.memory.total(), 0);
   EXPECT_EQ(report.wire_bytes_per_step > 0, world_.size() > 1);
@@ -202,9 +202,10 @@ TEST_F(Run, ThePlanIsWhatTheArenaTakes) {
             std::string::npos);
 
   const parallel::ProcessGroups groups{world_, {}};
+  const comm::CollectivesFactory factory{world_, DeviceKind::cpu};
   const auto dataset = std::make_shared<const data::TokenDataset>(c.data.train);
   Trainer trainer{{.config = c,
-                   .groups = &groups,
+                   .links = {.groups = &groups, .factory = &factory},
                    .shape = batch_shape(c.training, world_.size()),
                    .memory = report.memory,
                    .sources = {{.name = "corpus", .dataset = dataset}},

@@ -103,6 +103,16 @@ train::RunConfig toy_config(const fs::path& folder) {
   return c;
 }
 
+train::RunConfig divisible_config(const fs::path& folder) {
+  train::RunConfig c = toy_config(folder);
+  c.model.num_hidden_layers = 5;
+  c.model.num_attention_heads = 4;
+  c.model.num_key_value_heads = 2;
+  c.model.n_shared_experts = 1;
+  c.training.global_batch_size = 8;
+  return c;
+}
+
 std::string state_digest(const fs::path& checkpoint) {
   const io::H5File file = io::H5File::open(checkpoint / "index.h5");
   std::string text;

@@ -22,6 +22,10 @@ void make_corpus(const Communicator& world, const std::filesystem::path& folder)
 /// Two layers, one of them MoE with four experts, balance bias on; eight steps of four sequences.
 [[nodiscard]] train::RunConfig toy_config(const std::filesystem::path& folder);
 
+/// A model that all axes can cut, up to four stages and four expert ranks: five layers, a shared
+/// expert; eight sequences a step.
+[[nodiscard]] train::RunConfig divisible_config(const std::filesystem::path& folder);
+
 /// Weights, optimizer states and StepState of a checkpoint in one comparable text of hex hashes.
 [[nodiscard]] std::string state_digest(const std::filesystem::path& checkpoint);
 

@@ -13,6 +13,27 @@ namespace shoal::app {
 struct PlanConfig {
   bool dry_run = false;  ///< train: check everything, print the plan, stop
   std::int64_t ranks = 0;
+  std::int64_t gpus = 0;  ///< above 0: search the best layout for so many
+  std::int64_t gpus_per_node = 8;
+  std::string calibration;       ///< file of `shoal bench --calibrate`; empty: published figures
+  double memory_gb = 80.0;       ///< of one GPU, 10^9 bytes
+  std::string write_sbatch;      ///< job script for the best layout
+  std::string schedule_picture;  ///< timeline of the pipeline: .png or .txt
+};
+
+/// `shoal bench`. Section [bench].
+struct BenchConfig {
+  bool calibrate = false;
+  std::string output = "calibration.json";
+  std::string device = "auto";
+  std::string precision = "auto";  ///< auto: bf16 on a GPU, fp32 on the CPU
+};
+
+/// Section [verify], the keys of `shoal verify-layout`.
+struct VerifyConfig {
+  std::string layout;
+  double tolerance = 0.0;
+  std::string fault = "none";
 };
 
 /// Section [evaluate], the keys of `shoal eval`.
@@ -50,6 +71,8 @@ struct Config {
   data::PrepareConfig prepare;
   train::RunConfig run;
   PlanConfig plan;
+  BenchConfig bench;
+  VerifyConfig verify;
   EvaluateConfig evaluate;
   GenerateConfig generate;
   ExchangeConfig export_, import_;

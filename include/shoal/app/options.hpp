@@ -13,6 +13,7 @@ struct OptionRules {
   std::vector<std::string> own;    ///< sections where `--key` without a section is looked up
   std::set<std::string> sections;  ///< whose keys the command line may set
   bool input_file = false;         ///< the first plain argument that ends in .ini is read
+  std::string input_option;        ///< `--NAME FILE.ini` names the input file too; empty: none
   std::int64_t max_arguments = 0;  ///< plain arguments besides the input file
 };
 

@@ -2,6 +2,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <ranges>
 #include <span>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "shoal/comm/journal.hpp"
+#include "shoal/comm/pending_send.hpp"
 
 namespace shoal::comm {
 
@@ -90,6 +92,8 @@ class Communicator {
   [[nodiscard]] bool is_on_paper() const;
   [[nodiscard]] const std::string& group_name() const { return name_; }
   [[nodiscard]] const std::shared_ptr<Journal>& journal() const { return journal_; }
+  /// What Journal::begin takes for operations of this group that do not pass its gate.
+  [[nodiscard]] int journal_group() const { return group_index_; }
 
   void barrier() const;
 
@@ -147,8 +151,12 @@ class Communicator {
   }
   template <Element T>
   void all_to_all_v(const AllToAllV<T>& a) const {
-    all_to_all_v_bytes({std::as_bytes(a.send), a.send_counts, std::as_writable_bytes(a.recv),
-                        a.recv_counts, sizeof(T)});
+    all_to_all_v_bytes({std::as_bytes(a.send),
+                        a.send_counts,
+                        std::as_writable_bytes(a.recv),
+                        a.recv_counts,
+                        sizeof(T),
+                        {}});
   }
   /// Blocking, in order between each pair of ranks; sizes are known on both sides.
   template <ElementRange S>
@@ -178,6 +186,7 @@ class Communicator {
     std::span<std::byte> recv;
     std::span<const std::int64_t> recv_counts;
     std::int64_t element_bytes = 1;
+    std::function<void()> overlap = {};  ///< optional, runs once while the messages are under way
   };
   void broadcast_bytes(std::span<std::byte> data, int root) const;
   void all_reduce_bytes(std::span<std::byte> data, ElementType type, ReduceOp op) const;
@@ -188,9 +197,15 @@ class Communicator {
   void all_gather_v_bytes(const GatherV& args) const;
   void gather_v_bytes(const GatherV& args, int root) const;
   void all_to_all_bytes(std::span<const std::byte> send, std::span<std::byte> recv) const;
+  /// The journal counts the bytes for other ranks: the own block is a copy.
   void all_to_all_v_bytes(const AllToAllVBytes& args) const;
   void send_bytes(std::span<const std::byte> data, int to) const;
   void recv_bytes(std::span<std::byte> data, int from) const;
+  /// Returns at once; `tag` (2 to 32767) tells messages between the same two ranks apart.
+  [[nodiscard]] PendingSend post_send_bytes(std::span<const std::byte> data, int to, int tag) const;
+  /// Waits for a posted message; the wait stands in the journal.
+  void wait_send(PendingSend& pending) const;
+  void recv_tagged_bytes(std::span<std::byte> data, int from, int tag) const;
   /// Sends to one rank while receiving from another (a ring shift, a pipeline exchange).
   struct SendRecv {
     std::span<const std::byte> send;
@@ -216,6 +231,9 @@ class Communicator {
   int rank_ = 0;
   int size_ = 1;
   bool verify_sizes_ = false;
+  std::uint64_t group_id_ = 0;  ///< the same on all members, another for every group of a rank
+  int group_index_ = -1;        ///< in the journal
+  mutable std::uint64_t num_splits_ = 0;
   mutable std::vector<std::byte> scratch_;  ///< of reductions, reused; bounded by the chunk size
 };
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <string>
 
 namespace shoal::comm {
@@ -13,8 +14,9 @@ class Environment {
   Environment& operator=(const Environment&) = delete;
 
   /// Ends every process of the job within seconds: MPI_Abort, and _exit(code) if that does not
-  /// return. Callable from any thread, with or without MPI.
-  [[noreturn]] static void abort(int code) noexcept;
+  /// return. `first`, unless empty, runs before, within the same time. Callable from any thread,
+  /// with or without MPI.
+  [[noreturn]] static void abort(int code, const std::function<void()>& first = {}) noexcept;
   [[nodiscard]] static bool active();
   /// The MPI library's own version line, e.g. "Open MPI v4.1.4 ...".
   [[nodiscard]] static std::string version();

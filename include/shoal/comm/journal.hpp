@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -24,10 +25,15 @@ enum class Operation {
   send,
   recv,
   send_recv,
+  send_wait,  ///< until a message sent before was taken
   split,
 };
-inline constexpr int kNumOperations = 13;
+inline constexpr int kNumOperations = 14;
 [[nodiscard]] std::string_view name(Operation op);
+/// Whether every rank of the group takes part; the others are messages between two ranks.
+[[nodiscard]] bool involves_all_ranks(Operation op);
+
+struct RankProgress;  // what the other ranks of a host can see of this one
 
 /// Host waits on a device, the only ones permitted inside a step: named, counted, timed.
 class WaitLog {
@@ -50,7 +56,9 @@ class WaitLog {
 struct TraceEntry {
   std::int64_t sequence = -1;  ///< counts this rank's operations; the lowest rank is the suspect
   Operation op = Operation::barrier;
-  std::string group;       ///< name of the communicator
+  std::string group;               ///< name of the communicator
+  int group_index = -1;            ///< among the groups that this rank is in; -1: not tracked
+  std::int64_t group_number = -1;  ///< counts the group's collectives; -1: between two ranks
   std::int64_t bytes = 0;  ///< this rank's payload (sent, or received where it only receives)
   bool done = false;
   double start_s = 0.0;  ///< since the journal began
@@ -68,26 +76,41 @@ class Journal {
   };
 
   explicit Journal(std::int64_t capacity);
+  ~Journal();
 
-  std::int64_t begin(Operation op, std::string_view group, std::int64_t bytes);
+  /// Announces a group, so that its members can be compared before their first operation. The id
+  /// is the same on all members and unique among the groups of a rank; the result goes to begin().
+  int open_group(std::uint64_t id, std::string_view name);
+  /// Operations may overlap, as those of a device do; each is ended by its sequence.
+  std::int64_t begin(Operation op, std::string_view group, std::int64_t bytes,
+                     int group_index = -1);
   void end(std::int64_t sequence);
 
   [[nodiscard]] std::vector<TraceEntry> entries() const;  ///< oldest first
+  /// The oldest that has not ended: operations nest where one overlaps an exchange.
   [[nodiscard]] std::optional<TraceEntry> in_flight() const;
   [[nodiscard]] double age_s(const TraceEntry& entry) const;
   [[nodiscard]] std::array<Traffic, kNumOperations> traffic() const;
   [[nodiscard]] Traffic traffic(Operation op) const;
-  [[nodiscard]] std::string describe() const;  ///< the ring buffer, one line an operation
+  /// The ring buffer, or its last `lines`, one line an operation.
+  [[nodiscard]] std::string describe(std::size_t lines = ~std::size_t{0}) const;
   [[nodiscard]] WaitLog& waits() { return waits_; }
+  /// From now on progress is written to `where`, which starts with what was reached so far.
+  void publish_to(std::shared_ptr<RankProgress> where);
 
  private:
   using Clock = std::chrono::steady_clock;
   [[nodiscard]] double now_s() const;
+  [[nodiscard]] TraceEntry& at(std::int64_t sequence);
+  [[nodiscard]] const TraceEntry& at(std::int64_t sequence) const;
+  void publish_current();
 
   mutable std::mutex mutex_;
   Clock::time_point start_ = Clock::now();
   std::vector<TraceEntry> ring_;
   std::int64_t next_ = 0;
+  std::int64_t oldest_open_ = 0;  ///< all before it have ended; next_ when nothing is in flight
+  std::shared_ptr<RankProgress> progress_;
   std::array<Traffic, kNumOperations> traffic_{};
   WaitLog waits_;
 };

@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 
 #include "shoal/comm/communicator.hpp"
 #include "shoal/device/exec.hpp"
@@ -21,6 +23,21 @@ struct AllGather {
   TensorView recv;
 };
 
+/// Blocks of rows (the leading dimension) back to back in rank order, of any size: block r of
+/// `send` goes to rank r, block r of `recv` comes from it. Row counts are known on the host.
+struct AllToAllRows {
+  ConstTensorView send;                     ///< [sum of send_rows, ...]
+  std::span<const std::int64_t> send_rows;  ///< one a rank
+  TensorView recv;                          ///< [sum of recv_rows, ...]
+  std::span<const std::int64_t> recv_rows;  ///< one a rank
+  /// Rows of the largest block between any two different ranks, where every rank knows it; -1: a
+  /// transport that needs it finds out by one small all-reduce.
+  std::int64_t largest_block = -1;
+  /// Independent work, optional: called once on every rank while the rows are under way. On a GPU
+  /// it should only enqueue. It may use other groups, not this object.
+  std::function<void()> overlap = {};
+};
+
 /// Collectives on tensors of an Exec's device, ordered with its stream. Contracts are checked, also
 /// on a dry Exec, where nothing else happens. Equal sizes on all ranks. One object serves one Exec.
 class TensorCollectives {
@@ -30,17 +47,21 @@ class TensorCollectives {
   [[nodiscard]] virtual int size() const = 0;
   /// Whether the calls may be captured into a CUDA graph: no host takes part.
   [[nodiscard]] virtual bool capturable() const = 0;
+  /// Whether the group of one is served by a copy, without the transport.
+  [[nodiscard]] virtual bool only_copies() const { return size() == 1; }
 
   void all_reduce(const Exec& exec, const TensorView& data, ReduceOp op);
   void reduce_scatter(const Exec& exec, const ReduceScatter& args);
   void all_gather(const Exec& exec, const AllGather& args);
   void broadcast(const Exec& exec, const TensorView& data, int root);
+  void all_to_all_rows(const Exec& exec, const AllToAllRows& args);
 
  private:
   virtual void run_all_reduce(const Exec& exec, const TensorView& data, ReduceOp op) = 0;
   virtual void run_reduce_scatter(const Exec& exec, const ReduceScatter& args) = 0;
   virtual void run_all_gather(const Exec& exec, const AllGather& args) = 0;
   virtual void run_broadcast(const Exec& exec, const TensorView& data, int root) = 0;
+  virtual void run_all_to_all_rows(const Exec& exec, const AllToAllRows& args) = 0;
 };
 
 struct HostCollectivesOptions {

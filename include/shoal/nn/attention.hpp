@@ -31,7 +31,7 @@ struct AttentionSaved {
   TensorView out_TC;           ///< elem [T, H d]
   TensorView lse_HT;           ///< f32 [H, T]
   TensorView gate_T, score_T;  ///< f32 [T], dynamic heads
-  TensorView active_groups_T;  ///< i32 [T], dynamic heads
+  TensorView active_groups_T;  ///< i32 [T], dynamic heads: of the local groups
 };
 
 /// Kept from backward_input to backward_weight.

@@ -8,7 +8,9 @@
 
 namespace shoal::nn {
 
-/// Kept from forward to backward. Views are absent where the recompute mode says so.
+/// Kept from forward to backward. Views are absent where the recompute mode says so. Here and below
+/// T counts the tokens of this rank's part; attention and dense MLPs keep those of the whole
+/// micro-batch.
 struct BlockSaved {
   ConstTensorView x_TD;  ///< elem: the block's input; the caller keeps it
   TensorView y1_TD;      ///< elem: input of attention
@@ -47,6 +49,7 @@ class Block {
     std::variant<Mlp, Moe> mlp;
     Recompute recompute_attention = Recompute::none, recompute_mlp = Recompute::none;
     float attention_dropout = 0.0F, mlp_dropout = 0.0F;
+    ShardGroup* group = nullptr;  ///< tensor and sequence parallelism
     std::int64_t layer = 0;
     std::int64_t hidden = 0;
     DType elem = DType::f32;

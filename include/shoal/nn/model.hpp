@@ -9,10 +9,10 @@
 #include "shoal/nn/model_state.hpp"
 #include "shoal/nn/norm.hpp"
 #include "shoal/nn/pass.hpp"
+#include "shoal/nn/shard_group.hpp"
 
 namespace shoal::nn {
 
-class ShardGroup;
 class TokenDispatcher;
 
 /// Groups that the modules meet in; they outlive the model.
@@ -21,12 +21,13 @@ struct ModelGroups {
   TokenDispatcher* dispatcher = nullptr;  ///< may be null in a dense model
 };
 
-/// What a model is made of; store and groups outlive it.
+/// What a model is made of; store, state and groups outlive it.
 struct ModelParts {
   const ModelConfig& config;
   const ComputeConfig& compute;
-  const StageLayout& layout;
+  const StageLayout& layout;  ///< one chunk of a RankLayout
   const ParameterStore& store;
+  const ModelState& state;  ///< one for all chunks of a rank
   ModelGroups groups;
 };
 
@@ -49,7 +50,8 @@ struct StageGradients {
 struct StageEvaluate {
   ConstTensorView x_TD;  ///< elem: input; absent with an embedding
   TensorView y_TD;       ///< out elem: output; absent with a head
-  TensorView loss_sum;   ///< f32 [1], in/out: the summed loss of unmasked targets is added
+  /// f32 [1], in/out: the summed loss of the unmasked targets of this rank's tokens is added.
+  TensorView loss_sum;
 };
 
 struct ModelLogits {
@@ -57,22 +59,24 @@ struct ModelLogits {
   ConstTensorView rows_N;  ///< i32: tokens of the batch, in [0, T)
 };
 
-/// One pipeline stage of the decoder of DESIGN section 4; the whole model is the stage of all
-/// layers. Holds views and small host data only. No verb allocates outside the arena or waits.
+/// One chunk of the decoder of DESIGN section 4; the whole model is the chunk of all layers. Holds
+/// views and small host data only. No verb allocates outside the arena or waits.
+///
+/// A batch is always the whole micro-batch of T tokens; hidden states and their gradients, also
+/// those that cross stages, are the part of this tensor parallel rank (token_part.hpp).
 ///
 /// A step: begin_step(), then for each micro-batch forward, backward_input, backward_weight (or
 /// train_micro_batch), with Accumulate::overwrite for the first micro-batch and add for the others.
 class Model {
  public:
-  /// Takes persistent memory for its state.
-  Model(const Exec& exec, const ModelParts& parts);
+  explicit Model(const ModelParts& parts);
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const StageRange& range() const { return range_; }
-  [[nodiscard]] const ModelState& state() const { return state_; }
+  [[nodiscard]] const ModelState& state() const { return *state_; }
   [[nodiscard]] MicroBatchSaved make_saved() const;
 
-  /// Sets all totals of the step to zero.
+  /// Sets all totals of the step to zero; once for all chunks that share the state.
   void begin_step(const Exec& exec) const;
   /// Tensors for backward come from `slot`. Does not compute the loss.
   void forward(const Exec& exec, const Pass& pass, MicroBatchSaved& saved, Store slot) const;
@@ -93,11 +97,13 @@ class Model {
 
   /// Forward without dropout and without gradients; all memory is scratch.
   void evaluate(const Exec& exec, const Batch& batch, const StageEvaluate& args) const;
-  /// Next-token logits of some tokens of a batch; needs embedding and head on this stage.
+  /// Next-token logits of some tokens of a batch; needs embedding and head on this stage and a
+  /// tensor parallel group of one.
   void logits(const Exec& exec, const Batch& batch, const ModelLogits& args) const;
 
-  /// Balance without auxiliary loss: once a step, after state().totals was summed over the
-  /// data-parallel ranks. `skip` (i32 [1], optional): non-zero when the optimizer step was skipped.
+  /// Balance without auxiliary loss for the layers of this chunk: once a step, after state().totals
+  /// was summed over all ranks. `skip` (i32 [1], optional): non-zero when the optimizer step was
+  /// skipped.
   void update_router_bias(const Exec& exec, const ConstTensorView& skip) const;
 
   // for generation
@@ -106,6 +112,7 @@ class Model {
   /// Logits from the last block's output; rows_N chooses its rows.
   void next_logits(const Exec& exec, const ModelLogits& args, const ConstTensorView& x_TD) const;
   [[nodiscard]] DType elem_dtype() const { return elem_; }
+  [[nodiscard]] int tensor_ranks() const { return tensor_->size(); }
 
  private:
   /// Gradient of the last block's output: loss, head and final norm.
@@ -114,6 +121,8 @@ class Model {
   void embedding_backward(const Exec& exec, const Pass& pass, const ConstTensorView& dx_TD,
                           ops::Accumulate accumulate) const;
   void expect_batch(const Batch& batch) const;
+  /// Memory for the hidden states of this rank's tokens.
+  [[nodiscard]] TensorView hidden_states(const Store& store, const Batch& batch) const;
   /// Output of the last block without gradients; in y_TD where given, otherwise in scratch.
   [[nodiscard]] TensorView run_blocks(const Exec& exec, const Pass& pass,
                                       const ConstTensorView& x_TD, const TensorView& y_TD) const;
@@ -121,7 +130,9 @@ class Model {
   ModelConfig config_;
   StageRange range_;
   DType elem_;
-  ModelState state_;
+  const ModelState* state_;
+  ShardGroup* tensor_;
+  bool head_writes_table_;
   std::vector<Block> blocks_;
   Embedding embedding_;
   RmsNorm final_norm_;

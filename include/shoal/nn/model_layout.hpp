@@ -1,8 +1,10 @@
 #pragma once
+#include <span>
 #include <vector>
 
 #include "shoal/nn/model_config.hpp"
 #include "shoal/nn/parameter.hpp"
+#include "shoal/nn/placement.hpp"
 
 namespace shoal::nn {
 
@@ -18,7 +20,8 @@ struct StageRange {
 
 inline constexpr ParameterLayout::Handle kNoTensor = -1;
 
-/// Fused tensors of one layer; kNoTensor where the layer has none.
+/// Fused tensors of one layer; kNoTensor where the layer has none. Sizes are those of a placement
+/// of one rank: H, G and F are divided over tp, E over ep.
 struct LayerHandles {
   ParameterLayout::Handle input_norm = kNoTensor;
   ParameterLayout::Handle qkv = kNoTensor;  ///< [(H + 2G) d, D]: q_proj, k_proj, v_proj
@@ -34,21 +37,34 @@ struct LayerHandles {
   ParameterLayout::Handle experts_down = kNoTensor;     ///< [E, D, F]
 };
 
-/// Parameters of a stage and where its modules find them. Logical names:
+/// A model chunk: where its modules find their tensors in the parameters of the rank.
+struct StageLayout {
+  StageRange range;
+  std::vector<LayerHandles> layers;               ///< of layers [first_layer, last_layer)
+  ParameterLayout::Handle embedding = kNoTensor;  ///< also on a stage that has only a tied head
+  ParameterLayout::Handle final_norm = kNoTensor;
+  ParameterLayout::Handle lm_head = kNoTensor;  ///< the embedding when tied
+  /// A tied head of this rank, in this chunk or another, writes the gradient of the table before
+  /// the embedding does.
+  bool head_writes_table = false;
+};
+
+/// Parameters of a rank and its chunks, in the order of the ranges. Logical names:
 ///   embed_tokens [V, D], norm [D], lm_head [V, D] (untied), and for each layer N, layers.N.:
 ///   input_layernorm, self_attn.{q_proj, k_proj, v_proj, o_proj, q_norm, k_norm},
 ///   self_attn.head_gate.{weight [D], length [1], bias [1]}, post_attention_layernorm,
 ///   dense: mlp.{gate_proj, up_proj, down_proj};
 ///   MoE: mlp.gate [E, D], mlp.experts.{gate_proj [E, F, D], up_proj [E, F, D], down_proj [E, D,
 ///   F]}, mlp.shared_experts.{gate_proj, up_proj, down_proj}.
-struct StageLayout {
-  StageRange range;
+/// A tied table exists once on a rank; where other ranks hold it too its replicas include kPp.
+struct RankLayout {
   ParameterLayout parameters;
-  std::vector<LayerHandles> layers;               ///< of layers [first_layer, last_layer)
-  ParameterLayout::Handle embedding = kNoTensor;  ///< also on a stage that has only a tied head
-  ParameterLayout::Handle final_norm = kNoTensor;
-  ParameterLayout::Handle lm_head = kNoTensor;  ///< the embedding when tied
+  std::vector<StageLayout> stages;
 };
-[[nodiscard]] StageLayout make_layout(const ModelConfig& config, const StageRange& range);
+/// The placement must have passed validate_placement.
+[[nodiscard]] RankLayout make_layout(const ModelConfig& config, std::span<const StageRange> ranges,
+                                     const Placement& placement);
+/// One chunk, whole tensors.
+[[nodiscard]] RankLayout make_layout(const ModelConfig& config, const StageRange& range);
 
 }  // namespace shoal::nn

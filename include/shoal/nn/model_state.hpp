@@ -1,4 +1,5 @@
 #pragma once
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,23 +23,32 @@ struct RouterLedger {
   static constexpr std::int64_t kDropped = 3;  ///< slots without an expert
 };
 
-/// What a stage holds beside its parameters.
+/// What a rank holds beside its parameters, shared by all its model chunks.
 struct ModelState {
-  TensorView cos_PC, sin_PC;            ///< f32 [max_position_embeddings, d/2], derived
-  std::vector<TensorView> router_bias;  ///< f32 [E] of each layer of the stage; absent where none
-  /// f32: every sum of a step in one block, so that one reduction over the data-parallel ranks and
-  /// one copy to the host move them all. loss_sum and the ledger are views into it.
+  TensorView cos_PC, sin_PC;  ///< f32 [max_position_embeddings, d/2], derived
+  /// f32 [MoE layers of the model, E]: balance biases of the layers that live here, zeros for the
+  /// others, so that a sum over the pipeline ranks is the bias of every layer; absent where the
+  /// model has none.
+  TensorView bias_block;
+  /// f32 [E] of each layer of the model: rows of bias_block; absent where the layer has none here.
+  std::vector<TensorView> router_bias;
+  /// f32: every sum of a step in one block, laid out alike on every rank of every stage. Each rank
+  /// adds what its tokens and layers contribute, so one sum over the whole world and one copy to
+  /// the host give them all. loss_sum and the ledger are views into it.
   TensorView totals;
   TensorView loss_sum;               ///< f32 [1]: cross entropy summed over unmasked targets, nats
-  std::vector<RouterLedger> ledger;  ///< one entry for each MoE layer of the stage
+  std::vector<RouterLedger> ledger;  ///< one entry for each MoE layer of the model
 
-  /// State that a checkpoint must hold: "layers.N.mlp.gate.e_score_correction_bias".
+  /// State of this rank's layers that a checkpoint must hold:
+  /// "layers.N.mlp.gate.e_score_correction_bias".
   [[nodiscard]] std::vector<NamedView> checkpointed() const;
-  std::int64_t first_layer = 0;
 };
 
-/// Takes persistent memory and fills it: rope tables, biases zero, totals zero. Waits.
+/// State of a rank that holds these layers. Takes persistent memory and fills it: rope tables,
+/// biases zero, totals zero. Waits.
 [[nodiscard]] ModelState make_model_state(const Exec& exec, const ModelConfig& config,
-                                          const StageRange& range);
+                                          std::span<const StageRange> ranges);
+/// State of the whole model.
+[[nodiscard]] ModelState make_model_state(const Exec& exec, const ModelConfig& config);
 
 }  // namespace shoal::nn

@@ -21,7 +21,8 @@ struct MoeDelta {
   MlpDelta shared;
 };
 
-/// Router, dispatcher, experts and shared experts.
+/// Router, dispatcher, experts and shared experts, on the rank's part of the tokens. The shared
+/// experts are split over the tensor parallel group, the routed ones are not.
 class Moe {
  public:
   struct Parts {
@@ -54,6 +55,7 @@ class Moe {
                        const MoeDelta& delta, ops::Accumulate accumulate) const;
 
  private:
+  void forward_shared(const Exec& exec, const Forward& args, const MlpSaved& saved) const;
   void route(const Exec& exec, const Pass& pass, const ConstTensorView& x_TD,
              const MoeSaved& saved) const;
   [[nodiscard]] std::int64_t max_rows(std::int64_t tokens) const;

@@ -61,6 +61,7 @@ struct StorageMap {
 struct Parameter {
   ParameterSpec spec;
   StorageMap storage;  ///< in the elem buffer, or in the f32 buffer when spec.keep_f32
+  int tensor = 0;      ///< handle of the fused tensor that it is part of
 };
 
 /// Several logical parameters that modules use as one tensor (qkv; gate and up of all experts).

@@ -1,5 +1,7 @@
 #pragma once
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "shoal/ops/common.hpp"
 
@@ -33,9 +35,32 @@ struct StepState {
   std::int64_t skipped_total = 0;
 };
 
-/// out (f64 [1]) (+)= sum of x^2 over f32 x, in a fixed order.
+/// Elements [first, first + count) of a buffer.
+struct SumRun {
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+};
+/// The runs that a square_sum counts, dealt to parts of equal size. Made on the host, kept on the
+/// device.
+struct SumTable {
+  std::vector<SumRun> runs;         ///< of part 0, then of part 1, ...
+  std::vector<std::int32_t> begin;  ///< [parts + 1], index of a part's first run
+};
+[[nodiscard]] SumTable make_sum_table(std::span<const SumRun> runs);
+
+/// A SumTable on the device; absent views: no table.
+struct SumTableViews {
+  ConstTensorView runs;   ///< u8, SumRun
+  ConstTensorView begin;  ///< i32 [parts + 1]
+};
+/// out (f64 [1]) (+)= sum of x^2 over f32 x, in a fixed order. With `table`, over its runs only;
+/// one run over all of x gives the same bits as no table.
 void square_sum(const Exec& exec, const TensorView& out, const ConstTensorView& x,
-                Accumulate accumulate);
+                Accumulate accumulate, const SumTableViews& table = {});
+
+/// out (f64 [1]) = infinity when overflow (f32 [1]) is above 0 or not a number: step_decide() then
+/// skips the step as for any norm that is not finite.
+void flag_overflow(const Exec& exec, const TensorView& out, const ConstTensorView& overflow);
 
 /// From the global sum of squared (scaled) gradients: norm, skip (norm not finite), clip factor
 /// min(1, max_norm / (norm + 1e-6)), and, unless skipped, the powers and corrections of this good
@@ -53,8 +78,21 @@ void step_decide(const Exec& exec, const StepDecide& args);
 
 enum class OptimizerKind { amf, amf_classic, amf_nesterov, adamw, sgd };
 
-/// One fused pass over a contiguous range of N parameters (DESIGN section 5), with
-/// g = grad * state.grad_factor; does nothing when state.skip is set.
+/// Parameters that lie together in the weights and in the states.
+struct UpdateSegment {
+  std::int64_t value = 0;    ///< first element in `value` and `grad`
+  std::int64_t state = 0;    ///< first element in low, master, m, v and u
+  std::int64_t count = 0;    ///< at most kSegmentElements in a table
+  std::int64_t first = 0;    ///< global index of the first element ...
+  std::uint32_t stream = 0;  ///< ... in this parameter: both key stochastic rounding
+  std::int32_t decay = 1;    ///< 0: no weight decay
+};
+inline constexpr std::int64_t kSegmentElements = 16384;
+/// Segments in pieces of at most kSegmentElements, for a table that a kernel shares out.
+[[nodiscard]] std::vector<UpdateSegment> cut_segments(std::span<const UpdateSegment> segments);
+
+/// One fused pass over N parameters (DESIGN section 5), with g = grad * state.grad_factor; does
+/// nothing when state.skip is set.
 ///   adamw:        m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; d = (m c1) / (sqrt(v c2) + eps);
 ///                 p -= lr (d + wd p)
 ///   amf:          the same d; u = mu u + (1-mu) d; p -= lr ((1-nu) d + nu u cu + wd p);
@@ -67,18 +105,21 @@ enum class OptimizerKind { amf, amf_classic, amf_nesterov, adamw, sgd };
 /// Master weights are fp32: `value` itself when it is f32; value f16 has an f32 `master`; value
 /// bf16 is its high half, `low` the 16 low bits (round half up, so that low >= 0x8000 tells that
 /// the high half was rounded up).
+/// Without `segments` the states lie as the values do (S = N). With them only what they name is
+/// read and written.
 struct OptimizerUpdate {
   OptimizerKind kind = OptimizerKind::amf;
   TensorView value;      ///< in/out elem [N], the working weights
-  TensorView low;        ///< in/out u16 [N], bf16 only
-  TensorView master;     ///< in/out f32 [N], f16 only
+  TensorView low;        ///< in/out u16 [S], bf16 only
+  TensorView master;     ///< in/out f32 [S], f16 only
   ConstTensorView grad;  ///< f32 [N]
-  TensorView m, v, u;    ///< in/out f32 [N]; m and u may both be bf16 (stochastic rounding); absent
+  TensorView m, v, u;    ///< in/out f32 [S]; m and u may both be bf16 (stochastic rounding); absent
                          ///< where the kind has none
-  ConstTensorView state;  ///< u8, StepState
+  ConstTensorView state;     ///< u8, StepState
+  ConstTensorView segments;  ///< u8, UpdateSegment; optional
   double beta1 = 0.9, beta2 = 0.95;
   float eps = 1e-8F, nu = 0.5F, weight_decay = 0.0F;
-  std::int64_t first = 0;  ///< global index of element 0, keys stochastic rounding
+  std::int64_t first = 0;  ///< without segments: global index of element 0
 };
 void optimizer_update(const Exec& exec, const OptimizerUpdate& args);
 
@@ -101,7 +142,8 @@ struct OptimizerScalars {
 
 namespace cpu {
 void square_sum(const Exec& exec, const TensorView& out, const ConstTensorView& x,
-                Accumulate accumulate);
+                Accumulate accumulate, const SumTableViews& table);
+void flag_overflow(const Exec& exec, const TensorView& out, const ConstTensorView& overflow);
 void step_decide(const Exec& exec, const StepDecide& args);
 void optimizer_update(const Exec& exec, const OptimizerUpdate& args);
 void split_master(const Exec& exec, const MasterSplit& args);
@@ -109,7 +151,8 @@ void join_master(const Exec& exec, const MasterSplit& args);
 }  // namespace cpu
 namespace cuda {
 void square_sum(const Exec& exec, const TensorView& out, const ConstTensorView& x,
-                Accumulate accumulate);
+                Accumulate accumulate, const SumTableViews& table);
+void flag_overflow(const Exec& exec, const TensorView& out, const ConstTensorView& overflow);
 void step_decide(const Exec& exec, const StepDecide& args);
 void optimizer_update(const Exec& exec, const OptimizerUpdate& args);
 void split_master(const Exec& exec, const MasterSplit& args);

@@ -11,9 +11,10 @@ struct RoutePlan {
   TensorView row_of_slot_TK;  ///< out i32 [T, K]: row that slot (t, k) went to
   TensorView slot_of_row_R;   ///< out i32 [R]: its inverse; R = T*K, or with a capacity at least
                               ///< the smaller of T*K and E * capacity
-  ConstTensorView index_TK;   ///< i32, expert of each slot
+  ConstTensorView index_TK;   ///< i32, expert of each slot; -1: none, the slot gets row -1
   std::int64_t capacity = 0;  ///< rows an expert may take, 0: dropless. Slots beyond it (in token
                               ///< order) get row -1, and rows from offset[E] on hold slot -1.
+  bool sparse = false;        ///< many slots hold -1: the caller vouches that R rows suffice
 };
 void route_plan(const Exec& exec, const RoutePlan& args);
 
@@ -33,7 +34,7 @@ struct CombineRows {
   ConstTensorView rows_RD;         ///< elem
   ConstTensorView row_of_slot_TK;  ///< i32
   ConstTensorView weight_TK;       ///< f32, optional
-  ConstTensorView add_TD;          ///< elem, optional
+  ConstTensorView add_TD;          ///< elem, optional; may be y
 };
 void combine_rows(const Exec& exec, const CombineRows& args);
 

@@ -38,14 +38,18 @@ void router_statistics(const Exec& exec, const RouterStatistics& args);
 ///   aux_scale * sum_s sum_e f_se P_se,  f_se = count_se E / (K T/S),  P_se = mean_score_se
 ///   (Fedus 2021 arXiv:2101.03961 eq. 4, per group), and of
 ///   z_scale * sum_t logsumexp(logits_t)^2 (Zoph 2022 arXiv:2202.08906).
-/// Scales are device scalars because they hold the loss scale and the global divisors.
+/// Scales are device scalars because they hold the loss scale and the global divisors. Where a
+/// group's tokens are spread over ranks, the S blocks here are fragments of groups: count_SE holds
+/// the counts of each fragment's whole group (router_group_counts), which has `group_tokens`
+/// tokens.
 struct RouterBackward {
   TensorView dlogits_TE;       ///< out f32
   ConstTensorView dweight_TK;  ///< f32
   ConstTensorView index_TK, weight_TK, score_TE, logits_TE;
-  ConstTensorView count_SE;   ///< i32, from router_statistics
-  ConstTensorView aux_scale;  ///< f32 [1], optional
-  ConstTensorView z_scale;    ///< f32 [1], optional
+  ConstTensorView count_SE;       ///< i32, from router_statistics
+  ConstTensorView aux_scale;      ///< f32 [1], optional
+  ConstTensorView z_scale;        ///< f32 [1], optional
+  std::int64_t group_tokens = 0;  ///< 0: T/S, whole groups
   RouterScore score = RouterScore::softmax;
   bool normalise = true;
   float scaling = 1.0F;

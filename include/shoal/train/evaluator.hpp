@@ -3,8 +3,8 @@
 
 #include "shoal/comm/communicator.hpp"
 #include "shoal/data/loader.hpp"
-#include "shoal/nn/model.hpp"
 #include "shoal/train/batch_block.hpp"
+#include "shoal/train/forward_chain.hpp"
 #include "shoal/train/metrics.hpp"
 
 namespace shoal::train {
@@ -15,25 +15,30 @@ struct EvaluatorConfig {
   std::int64_t max_windows = 0;  ///< 0: the whole dataset
 };
 
-/// Loss of a model on a dataset in fixed windows, dealt over ranks; the same windows on any number
-/// of ranks. Works without optimizer and gradients.
+/// The ranks of an evaluation.
+struct EvalRanks {
+  const Communicator& all;     ///< sums run over these
+  data::DataRank data;         ///< which windows this rank sees
+  bool counts_targets = true;  ///< true on one of the ranks that see the same windows
+};
+
+/// Loss of a model on a dataset in fixed windows, dealt over data ranks; the same windows on any
+/// number of ranks. Works without optimizer and gradients.
 class Evaluator {
  public:
   /// Takes persistent memory.
   Evaluator(const Exec& exec, const EvaluatorConfig& config);
 
-  /// Collective over `ranks`, which hold the same weights.
   struct Task {
-    const nn::Model* model = nullptr;
+    const ForwardChain* model = nullptr;
     std::shared_ptr<const data::TokenDataset> dataset;
   };
-  [[nodiscard]] ValidationRow run(const Exec& exec, const Task& task, const Communicator& ranks);
+  /// Collective over ranks.all.
+  [[nodiscard]] ValidationRow run(const Exec& exec, const Task& task, const EvalRanks& ranks);
   /// One pass on a dry Exec: counts memory.
-  void measure(const Exec& exec, const nn::Model& model) const;
+  void measure(const Exec& exec, const ForwardChain& model) const;
 
  private:
-  void add_pass(const Exec& exec, const nn::Model& model) const;
-
   EvaluatorConfig config_;
   BatchBlock block_;
   TensorView loss_sum_;

@@ -21,10 +21,12 @@ struct PlanReport {
   [[nodiscard]] std::string text() const;
 };
 
-/// Needs no GPU and no data, but model.vocab_size must be known (resolve_vocab).
-[[nodiscard]] PlanReport plan(const RunConfig& config, int ranks);
+/// Of one rank. Needs no GPU and no data, but model.vocab_size must be known (resolve_vocab).
+[[nodiscard]] PlanReport plan(const RunConfig& config, int ranks, int rank = 0);
 
 /// Sets model.vocab_size from the training dataset where it is 0. InputError when it does not fit.
 void resolve_vocab(RunConfig& config);
+/// InputError when tensor parallel ranks cannot share model.vocab_size, which must be known.
+void require_vocab_split(const RunConfig& config);
 
 }  // namespace shoal::train

@@ -1,0 +1,70 @@
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "shoal/comm/point_to_point.hpp"
+#include "shoal/pipeline/hand_over.hpp"
+#include "shoal/pipeline/schedule.hpp"
+#include "shoal/pipeline/stage_verbs.hpp"
+
+namespace shoal::pipeline {
+
+/// Verbs and group outlive the executor.
+struct ExecutorParts {
+  ScheduleShape shape;
+  StageVerbs& verbs;
+  const Communicator& group;  ///< ProcessGroups::pp(); of shape.stages ranks
+};
+
+/// Runs the action list of this pipeline rank: for each action it brings the input (from another
+/// rank, or from a chunk of this one), calls the verb, and passes the result on.
+///
+/// Memory: saved slots as assign_slots says, followed by delta slots as assign_delta_slots says. A
+/// received activation lies in the saved slot; a received gradient lies in the delta slot when
+/// backward is split, because backward_weight reads it again, and in scratch otherwise. Gradients
+/// between two chunks of this rank wait in a few persistent buffers. On a dry Exec the same is
+/// counted and nothing is sent; the group may then exist on paper.
+class Executor {
+ public:
+  Executor(const Exec& exec, const ExecutorParts& parts);
+
+  /// All micro-batches of one step. Sends may still be under way when it returns.
+  void run(const Exec& exec);
+
+  [[nodiscard]] const ActionList& actions() const { return actions_; }
+  [[nodiscard]] int slots() const { return slots_.count; }
+  [[nodiscard]] int delta_slots() const { return deltas_.count; }
+  /// Of the last run: host seconds waiting for other ranks, of all its host seconds.
+  [[nodiscard]] double idle_share() const;
+  [[nodiscard]] double seconds_waiting() const { return seconds_waiting_; }
+  [[nodiscard]] double seconds() const { return seconds_; }
+
+ private:
+  /// The neighbour of a chunk in the model; absent (rank -1) at the ends.
+  [[nodiscard]] ChunkPlace neighbour(int chunk, int step) const;
+  [[nodiscard]] bool is_here(const ChunkPlace& place) const { return place.rank == rank_; }
+  [[nodiscard]] static bool exists(const ChunkPlace& place) { return place.rank >= 0; }
+  [[nodiscard]] StageCall call_of(const Action& action) const;
+  [[nodiscard]] TensorView border_in(const Store& store) const;
+
+  void execute(const Exec& exec, const Action& action);
+  void forward(const Exec& exec, const StageCall& call);
+  void backward(const Exec& exec, const StageCall& call, bool split);
+  [[nodiscard]] TensorView input(const Exec& exec, const StageCall& call);
+  [[nodiscard]] ConstTensorView gradient_in(const Exec& exec, const StageCall& call, bool split);
+  [[nodiscard]] TensorView gradient_out(const Exec& exec, const StageCall& call);
+
+  ScheduleShape shape_;
+  StageVerbs* verbs_;
+  int rank_;
+  Border border_;
+  ActionList actions_;
+  SlotPlan slots_, deltas_;
+  HandOver gradients_;
+  std::vector<ConstTensorView> outputs_;  ///< [chunks * micro_batches], in their slots
+  std::unique_ptr<comm::PointToPoint> links_;
+  double seconds_ = 0.0;
+  double seconds_waiting_ = 0.0;
+};
+
+}  // namespace shoal::pipeline
