@@ -115,7 +115,7 @@ TEST(LayoutSearch, BytesOfTheReductionAreThoseOfTheStep) {
           std::max(most, static_cast<double>(plan(c, 8, stage * (8 / k.pp)).wire_bytes_per_step));
     }
     const double predicted = cluster().step(c, 8).sent.dp;
-    EXPECT_NEAR(predicted, most, 2e-3 * most) << k.tp << k.pp << k.ep << k.zero;
+    EXPECT_NEAR(predicted, most, 1e-6 * most) << k.tp << k.pp << k.ep << k.zero;
   }
 }
 
