@@ -272,7 +272,7 @@ ExitCode Trainer::finish(StopReason reason) {
     log::error(
         "experts got more rows than their buffers hold, no step was taken with it: continue"
         " with parallel.ep_buffer_factor of at least " +
-        fixed(expert_factor_needed_, 2) + ", or 0 for the worst case");
+        fixed(std::ceil(100.0 * expert_factor_needed_) / 100.0, 2) + ", or 0 for the worst case");
     return ExitCode::can_continue;
   }
   if (reason == StopReason::none) return ExitCode::finished;

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 SHOAL = str(Path(sys.argv[1]).resolve())
@@ -148,6 +149,41 @@ def wrong_keys():
     must_hold(shoal("train", "small.ini", "--parallel.tp=3", ranks=2, code=2), "parallel")
 
 
+def wrong_layouts():
+    """Ranks that cannot share the model: said at once, with the key, before anything starts."""
+    wide = "--model.num_key_value_heads=2"
+    cases = ((3, (wide, "--parallel.tp=2"), ("-np 3", "parallel.tp x pp x cp = 2")),
+             (2, ("--parallel.tp=2",), ("parallel.tp = 2", "model.num_key_value_heads = 1")),
+             (3, ("--parallel.ep=3", "--global_batch_size=3"),
+              ("parallel.ep = 3", "model.num_experts = 4")),
+             (4, ("--parallel.ep=3",), ("parallel.ep = 3", "dp x tp = 4")),
+             (2, ("--parallel.ep=2", "--model.num_experts=1"), ("parallel.ep = 2", "no experts")),
+             (4, ("--parallel.pp=4",), ("parallel.pp = 4", "model.num_hidden_layers", "2")),
+             (2, ("--parallel.pp=2", "--parallel.stages=2,1"),
+              ("parallel.stages = 2,1", "adds up to 3")),
+             (2, ("--parallel.pp=2", "--parallel.schedule=zbv"), ("parallel.chunks", "zbv")),
+             (2, (wide, "--parallel.tp=2", "--model.capacity_factor=1"), ("capacity_factor",)),
+             (4, (wide, "--parallel.tp=2", "--parallel.pp=2", "--global_batch_size=6",
+                  "--micro_batch_size=4"), ("micro_batch_size = 4", "the 6 sequences")))
+    for ranks, keys, words in cases:
+        begin = time.monotonic()
+        must_hold(shoal("train", "small.ini", *keys, "--run_dir=odd", ranks=ranks, code=2), *words)
+        if time.monotonic() - begin > 10:
+            raise Failure(f"{keys} on {ranks} ranks were refused after more than 10 s")
+    # Data parallel ranks alone share the batch: 8 / (2 x 2) of them.
+    must_hold(shoal("plan", "small.ini", wide, "--parallel.tp=2", "--parallel.pp=2",
+                    "--global_batch_size=6", "--ranks=8"), "dp=2")
+    # The dataset decides the vocabulary, so this shows only when it is open.
+    shoal("prepare", "text", "--output=bytes", "--tokenizer=bytes", "--val_fraction=0.1",
+          "--max_replacement_ratio=1", "--documents=paragraph")
+    odd = (wide, "--parallel.tp=2", "--data.train=bytes/train", "--data.validation=bytes/val",
+           "--run_dir=odd")
+    out = shoal("train", "small.ini", *odd, ranks=2, code=2)
+    must_hold(out, "model.vocab_size = 257", "parallel.tp = 2", "258")
+    must_hold(shoal("plan", "small.ini", *odd, "--ranks=2", code=2), "model.vocab_size = 257")
+    shoal("train", "small.ini", *odd, "--model.vocab_size=258", "--steps=1", ranks=2)
+
+
 def unreadable_text(prepare):
     """Root reads everything, so root becomes somebody else, if that user may run the program."""
     Path("secret.txt").write_text("text")
@@ -211,7 +247,7 @@ def refused_exports():
 
 
 def main():
-    checks = [life_of_a_model, wrong_keys, wrong_text, wrong_files, refused_exports]
+    checks = [life_of_a_model, wrong_keys, wrong_layouts, wrong_text, wrong_files, refused_exports]
     folder = tempfile.mkdtemp(prefix="shoal-cli-")
     os.chdir(folder)
     write_corpus()
