@@ -194,9 +194,10 @@ void pass_on(const Communicator& group, RunConfig config, const fs::path& from,
              const fs::path& to) {
   const parallel::ProcessGroups groups{group, config.parallel};
   const Exec dry = Exec::dry(DeviceKind::cpu);
-  const TrainState counted{dry, config, groups};
+  const TrainState counted{dry, config, {.groups = &groups}};
   const Exec exec{DeviceKind::cpu, dry.arena().plan()};
-  const TrainState state{exec, config, groups};
+  const comm::CollectivesFactory factory{group, DeviceKind::cpu};
+  const TrainState state{exec, config, {.groups = &groups, .factory = &factory}};
   const Progress progress = load_checkpoint(exec, from, config, state);
   config.training.run_dir = to.string();
   save_checkpoint(exec,
