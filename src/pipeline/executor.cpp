@@ -48,7 +48,7 @@ Executor::Executor(const Exec& exec, const ExecutorParts& parts)
       slots_{assign_slots(actions_, parts.shape)},
       deltas_{assign_delta_slots(actions_, parts.shape)},
       gradients_{exec, border_, parts.shape, rank_},
-      outputs_(static_cast<std::size_t>(shape_.chunks * shape_.micro_batches)) {
+      outputs_(pair_index(shape_.chunks, 0, shape_.micro_batches)) {
   expect(parts.group.size() == shape_.stages, "the pipeline group has one rank for each stage");
   if (shape_.stages > 1) links_ = make_links(exec, parts, border_);
 }
@@ -107,7 +107,7 @@ TensorView Executor::input(const Exec& exec, const StageCall& call) {
   const TensorView x_TD = border_in(exec.arena().saved(call.slot));
   if (is_here(from)) {
     const ConstTensorView& made =
-        outputs_[static_cast<std::size_t>(from.chunk * shape_.micro_batches + call.micro_batch)];
+        outputs_[pair_index(from.chunk, call.micro_batch, shape_.micro_batches)];
     copy(exec, x_TD.bytes_begin(), made.bytes_begin(), x_TD.bytes());
   } else {
     links_->recv(exec, x_TD, from.rank, {Direction::activation, call.chunk, call.micro_batch});
@@ -123,7 +123,7 @@ void Executor::forward(const Exec& exec, const StageCall& call) {
   expect_shape(y_TD, border_.shape, "output of a pipeline chunk");
   expect_dtype(y_TD, border_.dtype, "output of a pipeline chunk");
   if (is_here(to)) {
-    outputs_[static_cast<std::size_t>(call.chunk * shape_.micro_batches + call.micro_batch)] = y_TD;
+    outputs_[pair_index(call.chunk, call.micro_batch, shape_.micro_batches)] = y_TD;
   } else {
     links_->send(exec, y_TD, to.rank, {Direction::activation, to.chunk, call.micro_batch});
   }

@@ -19,7 +19,7 @@ int local_neighbour(const ScheduleShape& shape, int rank, int chunk, int step) {
 
 HandOver::HandOver(const Exec& exec, const Border& border, const ScheduleShape& shape, int rank)
     : micro_batches_{shape.micro_batches},
-      buffer_of_(static_cast<std::size_t>(shape.chunks * shape.micro_batches), -1) {
+      buffer_of_(pair_index(shape.chunks, 0, shape.micro_batches), -1) {
   for (const Action& a : make_schedule(shape, rank)) {
     if (a.verb == Verb::forward || a.verb == Verb::backward_weight) continue;
     const int to = local_neighbour(shape, rank, a.chunk, -1);

@@ -21,11 +21,11 @@ constexpr std::array<std::pair<ScheduleKind, std::string_view>, 5> kNames = {
 template <class Takes, class Frees>
 SlotPlan assign(std::span<const Action> actions, const ScheduleShape& shape, Takes takes,
                 Frees frees) {
-  const auto pairs = static_cast<std::size_t>(shape.chunks * shape.micro_batches);
+  const std::size_t pairs = pair_index(shape.chunks, 0, shape.micro_batches);
   SlotPlan plan{.slots = std::vector<int>(pairs, -1), .micro_batches = shape.micro_batches};
   std::vector<bool> taken;
   for (const Action& a : actions) {
-    int& slot = plan.slots[static_cast<std::size_t>(a.chunk * shape.micro_batches + a.micro_batch)];
+    int& slot = plan.slots[pair_index(a.chunk, a.micro_batch, shape.micro_batches)];
     if (takes(a.verb)) {
       const auto free = std::find(taken.begin(), taken.end(), false);
       slot = static_cast<int>(free - taken.begin());
@@ -94,6 +94,7 @@ ActionList make_schedule(const ScheduleShape& shape, int rank) {
 
 std::vector<ActionList> make_schedules(const ScheduleShape& shape) {
   std::vector<ActionList> all;
+  all.reserve(static_cast<std::size_t>(shape.stages));
   for (int rank = 0; rank < shape.stages; ++rank) all.push_back(make_schedule(shape, rank));
   return all;
 }

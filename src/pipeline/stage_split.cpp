@@ -161,6 +161,7 @@ std::vector<nn::StageRange> rank_ranges(const std::vector<std::int64_t>& layers,
   expect(std::ssize(layers) == shape.model_chunks(), "rank_ranges: one count a model chunk");
   const std::vector<nn::StageRange> all = model_ranges(layers);
   std::vector<nn::StageRange> ranges;
+  ranges.reserve(static_cast<std::size_t>(shape.chunks));
   for (int c = 0; c < shape.chunks; ++c) {
     ranges.push_back(all[static_cast<std::size_t>(model_chunk(shape, {rank, c}))]);
   }

@@ -17,13 +17,13 @@ class Finished {
  public:
   explicit Finished(const ScheduleShape& shape)
       : micro_batches_{shape.micro_batches},
-        forward_(static_cast<std::size_t>(shape.model_chunks() * shape.micro_batches), kNever),
+        forward_(pair_index(shape.model_chunks(), 0, shape.micro_batches), kNever),
         gradient_{forward_} {}
   [[nodiscard]] double& forward(int model_chunk, int micro_batch) {
-    return forward_.at(static_cast<std::size_t>(model_chunk * micro_batches_ + micro_batch));
+    return forward_.at(pair_index(model_chunk, micro_batch, micro_batches_));
   }
   [[nodiscard]] double& gradient(int model_chunk, int micro_batch) {
-    return gradient_.at(static_cast<std::size_t>(model_chunk * micro_batches_ + micro_batch));
+    return gradient_.at(pair_index(model_chunk, micro_batch, micro_batches_));
   }
 
  private:

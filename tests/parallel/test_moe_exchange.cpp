@@ -54,7 +54,7 @@ struct Weights {
   [[nodiscard]] TensorView part(const Tensor& all) const { return all.view().rows(first, count); }
   [[nodiscard]] nn::Moe layer(nn::TokenDispatcher& dispatcher, nn::ShardGroup& group) const {
     return nn::Moe{
-        {.router = nn::Router{config(), {router, gradients[0]}, {}},
+        {.router = nn::Router{config(), {router, gradients[0]}, {}, &group},
          .experts = nn::Experts{{part(gate_up), gradients[1]}, {part(down), gradients[2]}},
          .shared = nn::Mlp{{shared_gate_up, gradients[3]}, {shared_down, gradients[4]}, &group},
          .dispatcher = &dispatcher,

@@ -203,8 +203,9 @@ TEST_F(Run, ThePlanIsWhatTheArenaTakes) {
 
   const parallel::ProcessGroups groups{world_, {}};
   const auto dataset = std::make_shared<const data::TokenDataset>(c.data.train);
+  const comm::CollectivesFactory factory{world_, DeviceKind::cpu};
   Trainer trainer{{.config = c,
-                   .groups = &groups,
+                   .links = {.groups = &groups, .factory = &factory},
                    .shape = batch_shape(c.training, world_.size()),
                    .memory = report.memory,
                    .sources = {{.name = "corpus", .dataset = dataset}},

@@ -23,7 +23,7 @@ class HandOver {
  private:
   [[nodiscard]] int take(int chunk, int micro_batch);
   [[nodiscard]] std::size_t index(int chunk, int micro_batch) const {
-    return static_cast<std::size_t>(chunk * micro_batches_ + micro_batch);
+    return pair_index(chunk, micro_batch, micro_batches_);
   }
   int micro_batches_ = 1;
   std::vector<int> buffer_of_;  ///< [chunks * micro_batches]

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
@@ -72,13 +73,19 @@ struct ChunkPlace {
 [[nodiscard]] int model_chunk(const ScheduleShape& shape, const ChunkPlace& place);
 [[nodiscard]] ChunkPlace place_of(const ScheduleShape& shape, int model_chunk);
 
+/// Place of a (chunk, micro-batch) in a list of all of them, chunk by chunk.
+[[nodiscard]] constexpr std::size_t pair_index(int chunk, int micro_batch, int micro_batches) {
+  return static_cast<std::size_t>(chunk) * static_cast<std::size_t>(micro_batches) +
+         static_cast<std::size_t>(micro_batch);
+}
+
 /// Which slot each (chunk, micro-batch) of a rank uses; the lowest free one is taken.
 struct SlotPlan {
   int count = 0;           ///< slots needed: the peak of live micro-batches
   std::vector<int> slots;  ///< [chunks * micro_batches]; -1 where none is taken
   int micro_batches = 1;
   [[nodiscard]] int of(int chunk, int micro_batch) const {
-    return slots[static_cast<std::size_t>(chunk * micro_batches + micro_batch)];
+    return slots[pair_index(chunk, micro_batch, micro_batches)];
   }
 };
 /// Saved activations: from forward until backward or backward_weight is done.
