@@ -14,7 +14,7 @@ void add_plan_keys(KeyTable& table, PlanConfig& c) {
   table.add("memory_gb", c.memory_gb, "memory of one GPU, 10^9 bytes");
   table.add("write_sbatch", c.write_sbatch, "write a job script for the best layout to this file");
   table.add("schedule_picture", c.schedule_picture,
-            "write the pipeline's timeline to this file: .svg, otherwise text");
+            "write the pipeline's timeline to this file, .png or .txt");
 }
 
 void add_bench_keys(KeyTable& table, BenchConfig& c) {

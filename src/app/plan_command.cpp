@@ -1,6 +1,7 @@
 #include <filesystem>
 
 #include "app/commands.hpp"
+#include "shoal/app/schedule_picture.hpp"
 #include "shoal/base/log.hpp"
 #include "shoal/io/atomic_file.hpp"
 #include "shoal/train/plan.hpp"
@@ -42,11 +43,8 @@ train::Calibration calibration_of(const PlanConfig& plan, const std::string& pre
                                   : train::read_calibration(plan.calibration);
 }
 
-void write_picture(const std::string& path, const pipeline::Timeline& timeline) {
-  constexpr int kColumns = 150;
-  const bool drawing = path.ends_with(".svg");
-  io::write_file_atomically(
-      path, drawing ? train::picture_svg(timeline) : train::picture_text(timeline, kColumns));
+void draw(const std::string& path, const pipeline::Timeline& timeline) {
+  write_schedule_picture(path, timeline);
   log::info("timeline written to " + path);
 }
 
@@ -83,7 +81,7 @@ ExitCode search(const Invocation& call) {
     log::info("job script written to " + plan.write_sbatch);
   }
   if (!plan.schedule_picture.empty()) {
-    write_picture(plan.schedule_picture, model.timeline(best.front().config, best.front().ranks));
+    draw(plan.schedule_picture, model.timeline(best.front().config, best.front().ranks));
   }
   return ExitCode::finished;
 }
@@ -102,7 +100,7 @@ ExitCode plan_command(const Invocation& call) {
   const train::PlanReport report = train::plan(config, ranks);
   log::info(report.text() + train::step_text(model.step(config, ranks), model.calibration()));
   if (!plan.schedule_picture.empty()) {
-    write_picture(plan.schedule_picture, model.timeline(config, ranks));
+    draw(plan.schedule_picture, model.timeline(config, ranks));
   }
   return ExitCode::finished;
 }

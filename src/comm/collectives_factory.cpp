@@ -13,6 +13,7 @@ namespace {
 
 [[nodiscard]] TransportDecision decide(const Communicator& world, DeviceKind device,
                                        TransportChoice choice) {
+  if (world.is_on_paper()) return {TransportKind::mpi, "ranks on paper"};
   const auto places = gather_places(world, device);
   return choose_transport(choice, {.device = device, .places = places});
 }
@@ -34,6 +35,7 @@ CollectivesFactory& CollectivesFactory::operator=(CollectivesFactory&&) noexcept
 CollectivesFactory::~CollectivesFactory() = default;
 
 std::unique_ptr<TensorCollectives> CollectivesFactory::make(const Communicator& group) const {
+  if (group.is_on_paper()) return make_host_collectives(group, device_, options_.host);
   check_same_name(group);
   const std::vector<int> members = group.all_gather_value(world_->rank());
   std::unique_ptr<TensorCollectives> made;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "shoal/base/error.hpp"
+#include "shoal/pipeline/stage_split.hpp"
 #include "train/layer_cost.hpp"
 #include "train/update_cost.hpp"
 
@@ -77,6 +77,18 @@ double expected_destinations(int ranks, std::int64_t slots) {
   return ranks * (1.0 - std::pow(1.0 - 1.0 / ranks, static_cast<double>(slots)));
 }
 
+std::vector<nn::StageRange> model_chunks(const RunConfig& config) {
+  const pipeline::ScheduleShape shape{
+      .kind = pipeline::schedule_from_name(config.parallel.schedule),
+      .stages = config.parallel.pp,
+      .micro_batches = 1,
+      .chunks = config.parallel.chunks};
+  return pipeline::model_ranges(pipeline::chunk_layers({.config = config.model,
+                                                        .stages = config.parallel.stages,
+                                                        .sequence = config.training.seq_len},
+                                                       shape));
+}
+
 struct CostModel::Prepared {
   RunConfig config;
   int dp = 1, edp = 1;
@@ -102,7 +114,7 @@ CostModel::Prepared CostModel::prepare(const RunConfig& config, int ranks) const
                 .chunks = config.parallel.chunks};
   const NetworkCost network{calibration_, per_node_};
   const LayerCost cost{p.config, calibration_, network};
-  p.ranges = model_chunks(p.config, calibration_);
+  p.ranges = model_chunks(p.config);
   p.border_bytes = config.parallel.pp > 1 ? cost.border_bytes() : 0.0;
   p.transfer_s =
       config.parallel.pp > 1 ? network.send(ranks / config.parallel.pp, p.border_bytes) : 0.0;

@@ -5,8 +5,7 @@
 #include <set>
 #include <tuple>
 
-#include "shoal/base/error.hpp"
-#include "train/measure.hpp"
+#include "shoal/train/plan.hpp"
 #include "train/memory_estimate.hpp"
 
 namespace shoal::train {
@@ -77,7 +76,7 @@ class Collector {
       : model_{model}, options_{options} {}
 
   void add(RunConfig config) {
-    const auto chunks = model_chunks(config, model_.calibration());
+    const auto chunks = model_chunks(config);
     std::vector<double> factors = {config.parallel.ep_buffer_factor};
     constexpr double kTightFactor = 2.0;
     if (config.parallel.ep > 1 && factors.front() == 0.0) factors.push_back(kTightFactor);
@@ -162,16 +161,15 @@ std::vector<parallel::ParallelConfig> legal_layouts(const RunConfig& config, int
 }
 
 MemoryFigure predict_memory(const RunConfig& config, int ranks) {
-  const BatchShape shape =
-      batch_shape(config.training, ranks / (config.parallel.tp * config.parallel.pp));
-  MemoryFigure most{.bytes = 0, .counted = true};
-  for (int stage = 0; stage < config.parallel.pp; ++stage) {
-    const int rank = stage * (ranks / config.parallel.pp);
-    const auto groups = parallel::ProcessGroups::on_paper(config.parallel, ranks, rank);
-    const Measured measured = measure(config, shape, DeviceKind::cuda, groups);
-    most.bytes = std::max(most.bytes, measured.memory.total());
+  const int stages = config.parallel.pp;
+  RunConfig on_gpu = config;
+  on_gpu.training.device = "cuda";
+  MemoryFigure figure{.bytes = 0, .counted = true};
+  for (int stage = 0; stage < stages; ++stage) {
+    const PlanReport report = plan(on_gpu, ranks, stage * (ranks / stages));
+    figure.bytes = std::max(figure.bytes, report.memory.total());
   }
-  return most;
+  return figure;
 }
 
 std::vector<Candidate> search_layouts(const RunConfig& config, const CostModel& model,

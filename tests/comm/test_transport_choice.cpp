@@ -97,6 +97,12 @@ TEST(CollectivesFactory, RanksMustMakeTheSameGroups) {
                                                    : "and for \"tp\" on rank 1"));
 }
 
+TEST(CollectivesFactory, GroupsOnPaperNeedNobody) {
+  const auto world = Communicator::on_paper(3, 8);
+  const CollectivesFactory factory{world, DeviceKind::cuda, {.choice = TransportChoice::nccl}};
+  EXPECT_EQ(factory.make(world)->size(), 8);
+}
+
 TEST(CollectivesFactory, NcclWithoutAGpuIsAnInputError) {
   const auto world = Communicator::world();
   EXPECT_TRUE(throws_with<InputError>(

@@ -142,8 +142,7 @@ TEST(CostModel, AQuickStepIsCloseToTheExecutedOne) {
 TEST(CostModel, ChunksCoverTheLayersAndFollowTheInput) {
   RunConfig c = eight_layers();
   c.parallel.pp = 3;
-  const Calibration speeds = published_calibration(80.0, "bf16");
-  const auto ranges = model_chunks(c, speeds);
+  const auto ranges = model_chunks(c);
   ASSERT_EQ(ranges.size(), 3U);
   EXPECT_EQ(ranges.front().first_layer, 0);
   EXPECT_EQ(ranges.back().last_layer, 8);
@@ -152,28 +151,27 @@ TEST(CostModel, ChunksCoverTheLayersAndFollowTheInput) {
     EXPECT_GT(ranges[i].last_layer, ranges[i].first_layer);
   }
   c.parallel.stages = "2,4,2";
-  EXPECT_EQ(model_chunks(c, speeds)[1].last_layer, 6);
+  EXPECT_EQ(model_chunks(c)[1].last_layer, 6);
   c.parallel.stages = "2,4";
-  EXPECT_THROW((void)model_chunks(c, speeds), InputError);
+  EXPECT_THROW((void)model_chunks(c), InputError);
   c.parallel.stages.clear();
   c.parallel.pp = 9;
-  EXPECT_THROW((void)model_chunks(c, speeds), InputError);
+  EXPECT_THROW((void)model_chunks(c), InputError);
 }
 
 TEST(CostModel, HeldParametersAddUpToTheModel) {
   RunConfig c = eight_layers();
-  const Calibration speeds = published_calibration(80.0, "bf16");
   const double total = static_cast<double>(nn::model_size(c.model, 128).total);
-  EXPECT_DOUBLE_EQ(held_parameters(c, model_chunks(c, speeds)).front().total(), total);
+  EXPECT_DOUBLE_EQ(held_parameters(c, model_chunks(c)).front().total(), total);
   c.parallel.pp = 4;
   double sum = 0.0;
-  for (const HeldParameters& held : held_parameters(c, model_chunks(c, speeds))) {
+  for (const HeldParameters& held : held_parameters(c, model_chunks(c))) {
     sum += held.total();
   }
   EXPECT_DOUBLE_EQ(sum, total);
   c.parallel.pp = 1;
   c.parallel.ep = 4;
-  const HeldParameters held = held_parameters(c, model_chunks(c, speeds)).front();
+  const HeldParameters held = held_parameters(c, model_chunks(c)).front();
   EXPECT_DOUBLE_EQ(held.experts, 7.0 * 3.0 * 16.0 * 128.0 * 256.0 / 4.0);
 }
 

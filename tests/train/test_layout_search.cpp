@@ -126,16 +126,5 @@ TEST(PlanText, TheJobScriptAsksForTheRanksAndPassesTheLayout) {
   }
 }
 
-TEST(PlanText, ThePictureShowsEachRankAndItsIdleTime) {
-  const pipeline::Timeline line = pipeline::simulate(
-      {.kind = pipeline::ScheduleKind::one_f_one_b, .stages = 2, .micro_batches = 2, .chunks = 1},
-      {.chunks = {{1.0, 1.0, 1.0}}, .transfer = 0.0});
-  const std::string text = picture_text(line, 9);
-  EXPECT_NE(text.find("rank 0    FF"), std::string::npos) << text;
-  EXPECT_NE(text.find("rank 1    .F"), std::string::npos) << text;
-  EXPECT_NE(text.find("33.3 %"), std::string::npos) << text;
-  EXPECT_NE(picture_svg(line).find("</svg>"), std::string::npos);
-}
-
 }  // namespace
 }  // namespace shoal::train

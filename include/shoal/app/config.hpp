@@ -18,7 +18,7 @@ struct PlanConfig {
   std::string calibration;       ///< file of `shoal bench --calibrate`; empty: published figures
   double memory_gb = 80.0;       ///< of one GPU, 10^9 bytes
   std::string write_sbatch;      ///< job script for the best layout
-  std::string schedule_picture;  ///< timeline of the pipeline: .svg, otherwise text
+  std::string schedule_picture;  ///< timeline of the pipeline: .png or .txt
 };
 
 /// `shoal bench`. Section [bench].

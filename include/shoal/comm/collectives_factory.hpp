@@ -30,8 +30,8 @@ class CollectivesFactory {
   ~CollectivesFactory();
 
   /// Collective over the world: every rank calls it for its group of the same name, in the same
-  /// order, also where its group has one member; Error when the names differ. `group` must outlive
-  /// the result.
+  /// order, also where its group has one member; Error when the names differ. Groups on paper get
+  /// collectives for a dry Exec, without the others. `group` must outlive the result.
   [[nodiscard]] std::unique_ptr<TensorCollectives> make(const Communicator& group) const;
 
   [[nodiscard]] TransportKind kind() const { return decision_.kind; }

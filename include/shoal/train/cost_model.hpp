@@ -50,10 +50,9 @@ struct StepCost {
 /// routing is even: P (1 - (1 - 1/P)^K).
 [[nodiscard]] double expected_destinations(int ranks, std::int64_t slots);
 
-/// Layers of each model chunk; parallel.stages where given, otherwise balanced by predicted time.
-/// InputError when there are more chunks than layers.
-[[nodiscard]] std::vector<nn::StageRange> model_chunks(const RunConfig& config,
-                                                       const Calibration& calibration);
+/// Layers of each model chunk, as the run splits them. InputError when there are more chunks than
+/// layers.
+[[nodiscard]] std::vector<nn::StageRange> model_chunks(const RunConfig& config);
 
 /// An alpha-beta model of a training step: matrix products at a measured rate, memory passes at a
 /// measured bandwidth, messages by latency and bandwidth of the links they use, the pipeline by

@@ -25,10 +25,4 @@ struct SbatchOptions {
 };
 [[nodiscard]] std::string sbatch_text(const Candidate& candidate, const SbatchOptions& options);
 
-/// The executed schedule, one line a pipeline rank: F forward, B backward (of activations where it
-/// is split), W backward of weights, '.' idle; upper and lower case alternate between chunks.
-[[nodiscard]] std::string picture_text(const pipeline::Timeline& timeline, int columns);
-/// The same as a drawing.
-[[nodiscard]] std::string picture_svg(const pipeline::Timeline& timeline);
-
 }  // namespace shoal::train
