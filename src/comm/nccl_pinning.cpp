@@ -7,8 +7,9 @@ namespace {
 
 /// The value of a variable of the environment, set to `value` when it is absent.
 [[nodiscard]] std::string value_or_set(const char* name, const char* value) {
-  ::setenv(name, value, 0);
-  return std::getenv(name);
+  if (const char* present = std::getenv(name)) return present;
+  ::setenv(name, value, 1);
+  return value;
 }
 
 }  // namespace

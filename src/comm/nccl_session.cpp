@@ -37,7 +37,7 @@ NcclSession::~NcclSession() {
   end_reached();
 }
 
-std::unique_ptr<NcclComm> NcclSession::split(const NcclComm::Split& how) {
+std::unique_ptr<NcclComm> NcclSession::split(const NcclComm::Split& how) const {
   return parts_.world->split(how);
 }
 

@@ -30,7 +30,7 @@ class NcclSession {
   NcclSession(const NcclSession&) = delete;
   NcclSession& operator=(const NcclSession&) = delete;
 
-  [[nodiscard]] std::unique_ptr<NcclComm> split(const NcclComm::Split& how);
+  [[nodiscard]] std::unique_ptr<NcclComm> split(const NcclComm::Split& how) const;
   [[nodiscard]] Journal& journal() const { return *parts_.journal; }
   [[nodiscard]] const std::string& describe() const { return parts_.description; }
 

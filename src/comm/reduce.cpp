@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <type_traits>
 
 #include "shoal/base/error.hpp"
@@ -30,6 +31,15 @@ template <class T, class Wide>
   }
 }
 
+template <class W>
+[[nodiscard]] bool is_nan([[maybe_unused]] W x) {
+  if constexpr (std::is_floating_point_v<W>) {
+    return std::isnan(x);
+  } else {
+    return false;
+  }
+}
+
 struct Sum {
   template <class W>
   W operator()(W a, W b) const {
@@ -39,13 +49,13 @@ struct Sum {
 struct Max {
   template <class W>
   W operator()(W a, W b) const {
-    return (b > a || b != b) ? b : a;
+    return (b > a || is_nan(b)) ? b : a;
   }
 };
 struct Min {
   template <class W>
   W operator()(W a, W b) const {
-    return (b < a || b != b) ? b : a;
+    return (b < a || is_nan(b)) ? b : a;
   }
 };
 
