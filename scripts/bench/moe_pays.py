@@ -52,7 +52,7 @@ def arguments():
     p.add_argument("--prepare", default="", help="launcher of prepare, e.g. 'mpirun -np 8'")
     p.add_argument("--out", default="runs/moe-pays")
     p.add_argument("--seeds", default="1,2")
-    p.add_argument("--twins", default=",".join(TWINS))
+    p.add_argument("--twins", default=",".join(TWINS), help="which models, smallest twin first")
     p.add_argument("--set", action="append", default=[], help="key=value for all runs")
     p.add_argument("--jobs", type=int, default=1, help="runs at a time")
     return p.parse_args()
@@ -96,12 +96,14 @@ def train(a, data, name, seed):
 
 
 def size_for(loss, sizes, losses):
-    """Active size at which the dense twins reach `loss`: a straight line in log(size)."""
-    points = sorted(zip(losses, map(math.log, sizes)), reverse=True)
-    for (high, a), (low, b) in zip(points, points[1:]):
-        if low <= loss <= high or (low, b) == points[-1] or loss > high:
-            return math.exp(a + (b - a) * (high - loss) / (high - low))
-    return math.nan
+    """Active size at which the dense twins reach `loss`: straight lines in log(size), smallest twin
+    first; outside the twins the nearest line goes on. None where more parameters did not help."""
+    if any(low >= high for high, low in zip(losses, losses[1:])):
+        return None
+    logs = [math.log(size) for size in sizes]
+    at = next((i for i, low in enumerate(losses[1:]) if loss >= low), len(losses) - 2)
+    slope = (logs[at + 1] - logs[at]) / (losses[at] - losses[at + 1])
+    return math.exp(logs[at] + slope * (losses[at] - loss))
 
 
 def report(a, results):
@@ -118,10 +120,13 @@ def report(a, results):
     dense = [name for name in means if name != "moe" and means[name] is not None]
     if means.get("moe") is None or len(dense) < 2:
         return
-    sizes = [layer_parameters(TWINS[name]) for name in dense]
-    ratio = size_for(means["moe"], sizes, [means[name] for name in dense]) / layer_parameters(
-        TWINS["dense 1x"])
-    beyond = "" if min(means[n] for n in dense) <= means["moe"] else " (beyond the twins: extrapolated)"
+    sizes, losses = [layer_parameters(TWINS[n]) for n in dense], [means[n] for n in dense]
+    size = size_for(means["moe"], sizes, losses)
+    if size is None:
+        print("the dense twins do not get better with size: no ratio")
+        return
+    beyond = "" if losses[-1] <= means["moe"] <= losses[0] else " (extrapolated beyond the twins)"
+    ratio = size / layer_parameters(TWINS["dense 1x"])
     print(f"a dense model needs {ratio:.1f} times the active parameters for the loss of the MoE{beyond}")
 
 

@@ -12,6 +12,15 @@ const std::set<std::string>& run_sections() {
   return sections;
 }
 
+const std::set<std::string>& verify_sections() {
+  static const std::set<std::string> sections = [] {
+    std::set<std::string> all = run_sections();
+    all.insert("verify");
+    return all;
+  }();
+  return sections;
+}
+
 std::vector<Command> make_table() {
   const OptionRules run{
       .own = {"training", "checkpoint", "plan"}, .sections = run_sections(), .input_file = true};
@@ -59,6 +68,12 @@ std::vector<Command> make_table() {
                  .input_file = true,
                  .input_option = "model"},
        .run = plan_command},
+      {.name = "verify-layout",
+       .usage = "INPUT.ini --layout=\"tp=2,pp=2,ep=2\"",
+       .summary = "prove that a layout of the ranks computes what one rank computes",
+       .rules = {.own = {"verify", "training"}, .sections = verify_sections(), .input_file = true},
+       .parallel = true,
+       .run = verify_command},
       {.name = "bench",
        .usage = "--calibrate [--output=FILE]",
        .summary = "speeds of this machine, for the plan",

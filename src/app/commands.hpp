@@ -11,6 +11,7 @@ ExitCode prepare_command(const Invocation& call);
 ExitCode train_command(const Invocation& call);
 ExitCode plan_command(const Invocation& call);
 ExitCode bench_command(const Invocation& call);
+ExitCode verify_command(const Invocation& call);
 ExitCode eval_command(const Invocation& call);
 ExitCode generate_command(const Invocation& call);
 ExitCode inspect_command(const Invocation& call);

@@ -17,6 +17,17 @@ void add_plan_keys(KeyTable& table, PlanConfig& c) {
             "write the pipeline's timeline to this file, .png or .txt");
 }
 
+void add_verify_keys(KeyTable& table, VerifyConfig& c) {
+  table.section("verify", "`shoal verify-layout`.");
+  table.add("layout", c.layout,
+            "\"tp=2,pp=2,ep=2\": keys of [parallel], over those of the input; dp takes the rest");
+  table.add("tolerance", c.tolerance,
+            "largest norm-relative deviation of a gradient; 0: by precision (fp32: 1e-5)");
+  table.add("fault", c.fault,
+            "plant one to see it found: none | skip_reduction | double_gradient | swap_experts | "
+            "aux_scale");
+}
+
 void add_bench_keys(KeyTable& table, BenchConfig& c) {
   table.section("bench", "`shoal bench`.");
   table.add("calibrate", c.calibrate, "time the ops of a step and the links between these ranks");
@@ -69,6 +80,7 @@ void add_exchange_keys(KeyTable& table, Config& config) {
 void add_tool_keys(KeyTable& table, Config& config) {
   add_plan_keys(table, config.plan);
   add_bench_keys(table, config.bench);
+  add_verify_keys(table, config.verify);
   add_evaluate_keys(table, config.evaluate);
   add_generate_keys(table, config.generate);
   add_exchange_keys(table, config);

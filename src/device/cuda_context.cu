@@ -59,6 +59,10 @@ std::shared_ptr<ContextOwner> make_context(CudaContext& context) {
   int device = 0;
   check(cudaGetDevice(&device));
   check(cudaDeviceGetAttribute(&context.multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  int major = 0, minor = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  context.compute_capability = 10 * major + minor;
   return owner;
 }
 

@@ -7,7 +7,8 @@ namespace shoal::nn {
 namespace {
 
 Pass recomputing(const Pass& pass) {
-  return {.batch = pass.batch, .scalars = pass.scalars, .purpose = Purpose::recompute};
+  return {
+      .batch = pass.batch, .scalars = pass.scalars, .purpose = Purpose::recompute, .tap = pass.tap};
 }
 
 }  // namespace

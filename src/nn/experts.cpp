@@ -1,6 +1,7 @@
 #include "shoal/nn/experts.hpp"
 
 #include "shoal/ops/gemm.hpp"
+#include "shoal/ops/grouped_swiglu.hpp"
 #include "shoal/ops/swiglu.hpp"
 
 namespace shoal::nn {
@@ -43,9 +44,11 @@ void Experts::forward(const Exec& exec, const ConstTensorView& rows_RD,
   const std::int64_t R = rows_RD.dim(0), F = down_.value.dim(2);
   const TensorView gate_up_RF = or_scratch(exec, saved.gate_up_RF, {R, 2 * F}, elem_);
   const TensorView h_RF = or_scratch(exec, saved.h_RF, {R, F}, elem_);
-  ops::grouped_gemm_nt(
-      exec, {.c = gate_up_RF, .a = rows_RD, .b = gate_up_.value, .offsets_E1 = offset_E1});
-  activate(exec, h_RF, offset_E1, gate_up_RF);
+  ops::grouped_swiglu_forward(exec, {.h_RF = h_RF,
+                                     .gate_up_RF = gate_up_RF,
+                                     .rows_RD = rows_RD,
+                                     .gate_up_EFD = gate_up_.value,
+                                     .offsets_E1 = offset_E1});
   ops::grouped_gemm_nt(exec,
                        {.c = saved.out_RD, .a = h_RF, .b = down_.value, .offsets_E1 = offset_E1});
 }

@@ -47,6 +47,9 @@ MoeSaved Moe::complete(const Exec& exec, const Pass& pass, const MoeSaved& saved
 void Moe::route(const Exec& exec, const Pass& pass, const ConstTensorView& x_TD,
                 const MoeSaved& saved) const {
   parts_.router.forward(exec, x_TD, saved.router);
+  if (pass.tap != nullptr) {
+    parts_.router.show(exec, *pass.tap, pass.batch, saved.router, parts_.ledger.layer);
+  }
   parts_.dispatcher->plan(exec, saved.plan,
                           {.index_TK = saved.router.index_TK, .weight_TK = saved.router.weight_TK});
   if (pass.purpose == Purpose::evaluate) return;

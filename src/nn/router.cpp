@@ -3,9 +3,11 @@
 #include <numeric>
 
 #include "shoal/nn/shard_group.hpp"
+#include "shoal/nn/token_part.hpp"
 #include "shoal/ops/elementwise.hpp"
 #include "shoal/ops/router_groups.hpp"
 #include "shoal/ops/router_ledger.hpp"
+#include "shoal/ops/router_weights.hpp"
 
 namespace shoal::nn {
 namespace {
@@ -66,6 +68,22 @@ void Router::forward(const Exec& exec, const ConstTensorView& x_TD,
                              .logits_TE = saved.logits_TE,
                              .bias_E = bias_E_,
                              .score = score_,
+                             .normalise = normalise_,
+                             .scaling = scaling_});
+}
+
+void Router::show(const Exec& exec, RoutingTap& tap, const Batch& batch, const RouterSaved& saved,
+                  std::int64_t layer) const {
+  const bool replaced =
+      tap.visit(exec, {.layer = layer,
+                       .first_token = batch.first_token + token_part(batch, *group_).first,
+                       .index_TK = saved.index_TK,
+                       .score_TE = saved.score_TE,
+                       .bias_E = bias_E_});
+  if (!replaced) return;
+  ops::router_weights(exec, {.weight_TK = saved.weight_TK,
+                             .score_TE = saved.score_TE,
+                             .index_TK = saved.index_TK,
                              .normalise = normalise_,
                              .scaling = scaling_});
 }

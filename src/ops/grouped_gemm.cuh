@@ -155,14 +155,33 @@ struct GroupedGrid {
          0;
 }
 
+#ifdef SHOAL_HAS_SM90A
+inline constexpr bool kHasWgmma = true;
+#else
+inline constexpr bool kHasWgmma = false;
+#endif
+/// Whether the warpgroup kernel (hopper/grouped_kernel.cuh) can take a call of bf16 or f16: the
+/// device has it, rows are read by the copy engine, and tiles are not mostly empty.
+[[nodiscard]] inline bool allows_wgmma(const Exec& exec, const GroupedCall& call,
+                                       std::int64_t rows) {
+  constexpr std::int64_t kLeast = 64, kMostExperts = 4096;
+  return kHasWgmma && exec.cuda().compute_capability == 90 && call.n % 8 == 0 && call.k % 8 == 0 &&
+         aligned_for_vectors(call.a, call.b, call.c) && rows >= kLeast && call.n >= kLeast &&
+         call.k >= kLeast && call.experts <= kMostExperts;
+}
+
 /// Overwrites or adds to one element.
 template <class Out>
 __device__ inline void store_sum(Out* c, float value, bool add) {
   *c = from_float<Out>(add ? to_float(*c) + value : value);
 }
 
-/// On tensor cores, for bf16 and f16.
+/// On tensor cores with mma.sync, for bf16 and f16.
 template <GroupedForm kForm>
 void grouped_mma(const Exec& exec, const GroupedCall& call, const GroupedGemm& args);
+
+/// On Hopper's warpgroup products (hopper/grouped_kernel.cuh), where allows_wgmma says so.
+template <GroupedForm kForm>
+void grouped_wgmma(const Exec& exec, const GroupedCall& call, const GroupedGemm& args);
 
 }  // namespace shoal::ops::cuda

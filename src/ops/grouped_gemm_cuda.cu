@@ -71,6 +71,13 @@ void launch_simt(const Exec& exec, const GroupedCall& call, std::int64_t rows) {
   check_launch();
 }
 
+/// Matrices in fp32 are always written as they are summed; rows only in the elements' own type.
+bool takes_wgmma(const Exec& exec, const GroupedCall& call, const GroupedGemm& g) {
+  const bool matrices = g.c.shape().rank() == 3;
+  return allows_wgmma(exec, call, g.a.dim(0)) &&
+         (matrices || (g.c.dtype() == g.a.dtype() && !call.add));
+}
+
 /// `matrices` is the operand or result of shape [E, N, K].
 template <GroupedForm kForm>
 void run(const Exec& exec, const GroupedGemm& g, const ConstTensorView& matrices) {
@@ -84,6 +91,8 @@ void run(const Exec& exec, const GroupedGemm& g, const ConstTensorView& matrices
                          .add = g.accumulate == Accumulate::add};
   if (g.a.dtype() == DType::f32) {
     launch_simt<kForm>(exec, call, g.a.dim(0));
+  } else if (takes_wgmma(exec, call, g)) {
+    grouped_wgmma<kForm>(exec, call, g);
   } else {
     grouped_mma<kForm>(exec, call, g);
   }
@@ -98,6 +107,12 @@ extern template void grouped_mma<GroupedForm::nn>(const Exec&, const GroupedCall
                                                   const GroupedGemm&);
 extern template void grouped_mma<GroupedForm::tn>(const Exec&, const GroupedCall&,
                                                   const GroupedGemm&);
+extern template void grouped_wgmma<GroupedForm::nt>(const Exec&, const GroupedCall&,
+                                                    const GroupedGemm&);
+extern template void grouped_wgmma<GroupedForm::nn>(const Exec&, const GroupedCall&,
+                                                    const GroupedGemm&);
+extern template void grouped_wgmma<GroupedForm::tn>(const Exec&, const GroupedCall&,
+                                                    const GroupedGemm&);
 
 void grouped_gemm_nt(const Exec& exec, const GroupedGemm& g) {
   run<GroupedForm::nt>(exec, g, g.b);

@@ -1,14 +1,11 @@
 // SwiGLU. One block a row and column chunk; rows from *rows_limit on leave at once, so that the
 // launch never waits for the host to know how many rows are in use.
-#include "ops/cuda_common.cuh"
 #include "shoal/ops/swiglu.hpp"
+
+#include "ops/swiglu.cuh"
 
 namespace shoal::ops::cuda {
 namespace {
-
-__device__ float sigmoid(float x) {
-  return 1.0F / (1.0F + expf(-x));
-}
 
 /// Column of this thread's N elements, or -1 when there is nothing to do.
 template <int N>
@@ -27,7 +24,7 @@ __global__ void forward_kernel(Elem* h_RF, const Elem* gate_up_RF, const std::in
   const Vec<float, N> gate = load_floats<N>(gate_F + f);
   Vec<float, N> h = load_floats<N>(gate_F + F + f);
 #pragma unroll
-  for (int i = 0; i < N; ++i) h.v[i] *= gate.v[i] * sigmoid(gate.v[i]);
+  for (int i = 0; i < N; ++i) h.v[i] = swiglu(gate.v[i], h.v[i]);
   store_floats(h_RF + blockIdx.x * F + f, h);
 }
 
@@ -44,9 +41,9 @@ __global__ void backward_kernel(Elem* dgate_up_RF, const Elem* dh_RF, const Elem
   Vec<float, N> dup;
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    const float s = sigmoid(gate.v[i]);
-    dgate.v[i] = dh.v[i] * up.v[i] * s * (1.0F + gate.v[i] * (1.0F - s));
-    dup.v[i] = dh.v[i] * gate.v[i] * s;
+    const SwigluGradient gradient = swiglu_gradient(dh.v[i], gate.v[i], up.v[i]);
+    dgate.v[i] = gradient.gate;
+    dup.v[i] = gradient.up;
   }
   store_floats(dgate_up_RF + row + f, dgate);
   store_floats(dgate_up_RF + row + F + f, dup);

@@ -88,8 +88,9 @@ ReduceOptions reduce_options(const ParallelConfig& config) {
 
 std::vector<Bucket> make_buckets(const ShardPlan& plan, std::int64_t max_elements) {
   Packer packer{plan, max_elements};
-  for (auto shard = plan.shards().rbegin(); shard != plan.shards().rend(); ++shard) {
-    if (shard->member.size > 1 && shard->elements() > 0) packer.add(*shard);
+  for (std::size_t i = plan.shards().size(); i-- > 0;) {
+    const RowShard& shard = plan.shards()[i];
+    if (shard.member.size > 1 && shard.elements() > 0) packer.add(shard);
   }
   return packer.finish();
 }

@@ -36,8 +36,7 @@ ConstTensorView ModelVerbs::forward(const Exec& exec, const StageCall& call,
   nn::MicroBatchSaved& saved = saved_of(chunk, call);
   const nn::Batch batch = batch_of_(call.micro_batch);
   saved.input_TD = x_TD;
-  chunk.model->forward(exec, {.batch = batch, .scalars = scalars_}, saved,
-                       exec.arena().saved(call.slot));
+  chunk.model->forward(exec, pass_of(batch), saved, exec.arena().saved(call.slot));
   return saved.output_TD;
 }
 
@@ -45,15 +44,14 @@ void ModelVerbs::backward_input(const Exec& exec, const StageCall& call,
                                 const nn::StageGradients& gradients) {
   Chunk& chunk = chunk_of(call);
   const nn::Batch batch = batch_of_(call.micro_batch);
-  chunk.model->backward_input(exec, {.batch = batch, .scalars = scalars_}, gradients,
-                              saved_of(chunk, call), exec.arena().saved(call.delta_slot),
-                              accumulate(chunk.head_written));
+  chunk.model->backward_input(exec, pass_of(batch), gradients, saved_of(chunk, call),
+                              exec.arena().saved(call.delta_slot), accumulate(chunk.head_written));
 }
 
 void ModelVerbs::backward_weight(const Exec& exec, const StageCall& call) {
   Chunk& chunk = chunk_of(call);
   const nn::Batch batch = batch_of_(call.micro_batch);
-  chunk.model->backward_weight(exec, {.batch = batch, .scalars = scalars_}, saved_of(chunk, call),
+  chunk.model->backward_weight(exec, pass_of(batch), saved_of(chunk, call),
                                accumulate(chunk.weights_written));
 }
 
@@ -61,8 +59,8 @@ void ModelVerbs::backward(const Exec& exec, const StageCall& call,
                           const nn::StageGradients& gradients) {
   Chunk& chunk = chunk_of(call);
   const nn::Batch batch = batch_of_(call.micro_batch);
-  chunk.model->backward(exec, {.batch = batch, .scalars = scalars_}, gradients,
-                        saved_of(chunk, call), accumulate(chunk.weights_written));
+  chunk.model->backward(exec, pass_of(batch), gradients, saved_of(chunk, call),
+                        accumulate(chunk.weights_written));
 }
 
 }  // namespace shoal::pipeline

@@ -7,6 +7,7 @@
 #include "shoal/train/train_config.hpp"
 #include "train/calibrate_compute.hpp"
 #include "train/calibrate_links.hpp"
+#include "train/calibrate_step.hpp"
 
 namespace shoal::train {
 namespace {
@@ -37,6 +38,8 @@ Calibration calibrate(const CalibrateOptions& options, const Communicator& world
   c.ranks = world.size();
   c.hosts = host.hosts;
   c.compute = measure_rates(exec, parse_precision(options.precision), world);
+  c.whole_pass_factor = whole_pass_factor(c, options.device, world);
+  c.compute = slowed(c.compute, c.whole_pass_factor);
   c.overlap = options.device == DeviceKind::cuda ? c.overlap : 0.0;  // MPI on the CPU waits
   const Communicator inside =
       world.split({.color = host.index, .key = world.rank(), .name = "node"});

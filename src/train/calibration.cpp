@@ -129,6 +129,7 @@ io::Json to_json(const Calibration& c) {
           {"inter_node", to_json(c.inter_node)},
           {"intra_node_measured", c.intra_measured},
           {"inter_node_measured", c.inter_measured},
+          {"whole_pass_factor", c.whole_pass_factor},
           {"overlap_share", c.overlap}};
 }
 
@@ -151,6 +152,7 @@ Calibration calibration_from_json(const io::Json& json, std::string_view what) {
   c.inter_node = links_from_json(io::get_field<io::Json>(json, "inter_node", what), what);
   c.intra_measured = io::get_field<bool>(json, "intra_node_measured", what);
   c.inter_measured = io::get_field<bool>(json, "inter_node_measured", what);
+  c.whole_pass_factor = positive(json, "whole_pass_factor", what);
   c.overlap = not_negative(json, "overlap_share", what);
   require(c.overlap <= 1.0, std::string{what} + ": key \"overlap_share\" must be at most 1");
   return c;

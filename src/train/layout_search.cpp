@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <set>
 #include <tuple>
 
@@ -58,6 +59,26 @@ std::vector<parallel::ParallelConfig> with_schedules(const parallel::ParallelCon
   }
   return all;
 }
+
+/// The balanced split as a value of parallel.stages: found once for each number of chunks, not for
+/// each candidate.
+class Splits {
+ public:
+  explicit Splits(const RunConfig& config) : config_{config} {}
+  [[nodiscard]] const std::string& of(const parallel::ParallelConfig& layout) {
+    std::string& text = texts_[layout.pp * layout.chunks];
+    if (!text.empty()) return text;
+    config_.parallel = layout;
+    for (const nn::StageRange& range : model_chunks(config_)) {
+      text += (text.empty() ? "" : ",") + std::to_string(range.last_layer - range.first_layer);
+    }
+    return text;
+  }
+
+ private:
+  RunConfig config_;
+  std::map<int, std::string> texts_;
+};
 
 /// Sequences of a micro-batch: powers of two, and the whole share.
 std::vector<std::int64_t> micro_batches(const RunConfig& config, std::int64_t share, int tp) {
@@ -175,6 +196,7 @@ MemoryFigure predict_memory(const RunConfig& config, int ranks) {
 std::vector<Candidate> search_layouts(const RunConfig& config, const CostModel& model,
                                       const SearchOptions& options) {
   Collector collector{model, options};
+  Splits splits{config};
   for (const auto& layout : legal_layouts(config, options.gpus, model.gpus_per_node())) {
     const int dp = options.gpus / (layout.tp * layout.pp);
     const std::int64_t share = config.training.global_batch_size / dp;
@@ -182,6 +204,7 @@ std::vector<Candidate> search_layouts(const RunConfig& config, const CostModel& 
       for (const std::int64_t micro : micro_batches(config, share, layout.tp)) {
         RunConfig candidate = config;
         candidate.parallel = scheduled;
+        candidate.parallel.stages = splits.of(scheduled);
         candidate.training.micro_batch_size = micro;
         collector.add(std::move(candidate));
       }
@@ -198,6 +221,7 @@ std::vector<Candidate> search_layouts(const RunConfig& config, const CostModel& 
   std::vector<Candidate> chosen = choose(best, options);
   // Nothing of the fastest fits: count the others too.
   if (chosen.empty()) chosen = choose(all, options);
+  for (Candidate& candidate : chosen) candidate.config.parallel.stages.clear();  // the default
   return chosen;
 }
 

@@ -15,7 +15,7 @@ namespace shoal::train {
 
 /// The same with each call timed by itself and, on the CPU, operands that no core has at hand.
 [[nodiscard]] double cold_time_of(const Exec& exec, const Communicator& world,
-                                  const std::function<void()>& work);
+                                  const std::function<void()>& work, int rounds = 9);
 
 /// seconds = first_s * first + second_s * second.
 struct Sample {

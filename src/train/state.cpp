@@ -8,22 +8,14 @@
 namespace shoal::train {
 namespace {
 
-std::vector<nn::StageRange> ranges_of(const RunConfig& config, const RankLinks& links) {
+std::vector<nn::StageRange> ranges_of(const RunConfig& config,
+                                      const parallel::ProcessGroups& groups) {
   const pipeline::ScheduleShape shape = schedule_shape(config.parallel, 1);
   const auto layers = pipeline::chunk_layers({.config = config.model,
                                               .stages = config.parallel.stages,
                                               .sequence = config.training.seq_len},
                                              shape);
-  return pipeline::rank_ranges(layers, shape, links.groups->pp().rank());
-}
-
-nn::RankLayout layout_of(const RunConfig& config, const RankLinks& links) {
-  const parallel::ProcessGroups& groups = *links.groups;
-  return nn::make_layout(config.model, ranges_of(config, links),
-                         nn::Placement{.tp = groups.tp().size(),
-                                       .tp_rank = groups.tp().rank(),
-                                       .ep = groups.ep().size(),
-                                       .ep_rank = groups.ep().rank()});
+  return pipeline::rank_ranges(layers, shape, groups.pp().rank());
 }
 
 std::unique_ptr<nn::ShardGroup> make_tensor_group(const RankLinks& links,
@@ -50,11 +42,19 @@ pipeline::ScheduleShape schedule_shape(const parallel::ParallelConfig& config,
           .chunks = config.chunks};
 }
 
+nn::RankLayout rank_layout(const RunConfig& config, const parallel::ProcessGroups& groups) {
+  return nn::make_layout(config.model, ranges_of(config, groups),
+                         nn::Placement{.tp = groups.tp().size(),
+                                       .tp_rank = groups.tp().rank(),
+                                       .ep = groups.ep().size(),
+                                       .ep_rank = groups.ep().rank()});
+}
+
 TrainState::TrainState(const Exec& exec, const RunConfig& config, const RankLinks& links)
     : links_{links},
-      layout_{layout_of(config, links)},
+      layout_{rank_layout(config, *links.groups)},
       store_{exec, layout_.parameters, parse_precision(config.training.precision), true},
-      model_state_{nn::make_model_state(exec, config.model, ranges_of(config, links))},
+      model_state_{nn::make_model_state(exec, config.model, ranges_of(config, *links.groups))},
       tp_{links.make(links.groups->tp())},
       ep_{links.make(links.groups->ep())},
       tensor_group_{make_tensor_group(links, tp_.get())},

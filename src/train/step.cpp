@@ -110,8 +110,8 @@ void TrainStep::enqueue(const Exec& exec, const StepInputs& inputs) {
 
 /// The first step runs as it is: libraries choose their algorithms there.
 void TrainStep::run_or_launch(const Exec& exec, int slot) {
-  const bool capturable =
-      config_.training.cuda_graph && exec.on_gpu() && reducer_.capturable() && state_->capturable();
+  const bool capturable = config_.training.cuda_graph && !watched_ && exec.on_gpu() &&
+                          reducer_.capturable() && state_->capturable();
   if (!capturable || !warm_) {
     warm_ = true;
     return run(exec, slot);

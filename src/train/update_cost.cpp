@@ -48,6 +48,7 @@ HeldParameters parameters_of(const nn::ModelConfig& model, const nn::StageRange&
       held.experts += elements / parallel.ep;
     } else if ((p.spec.replicas & nn::kTp) != 0) {
       held.replicated += elements;
+      if (p.spec.keep_f32) held.wide += elements;
     } else {
       held.dense += elements / parallel.tp;
     }
@@ -58,6 +59,7 @@ HeldParameters parameters_of(const nn::ModelConfig& model, const nn::StageRange&
 void add(HeldParameters& sum, const HeldParameters& part, double times) {
   sum.dense += times * part.dense;
   sum.replicated += times * part.replicated;
+  sum.wide += times * part.wide;
   sum.experts += times * part.experts;
 }
 
@@ -116,15 +118,17 @@ UpdateCost update_cost(const RunConfig& config, const HeldParameters& held,
   struct Part {
     GroupShape group;
     double count;
+    double weight_bytes;
   };
-  for (const Part& part :
-       {Part{replicas.dense, held.dense}, Part{replicas.replicated, held.replicated},
-        Part{replicas.experts, held.experts}}) {
+  const double replicated = held.replicated * weight + held.wide * (sizeof(float) - weight);
+  for (const Part& part : {Part{replicas.dense, held.dense, held.dense * weight},
+                           Part{replicas.replicated, held.replicated, replicated},
+                           Part{replicas.experts, held.experts, held.experts * weight}}) {
     if (part.count == 0.0) continue;
     if (config.parallel.zero) {
       cost.reduce_s += network.reduce_scatter(part.group, part.count * gradient) +
-                       network.all_gather(part.group, part.count * weight);
-      cost.sent.dp += ring_gather_bytes(part.group.size, part.count * (gradient + weight));
+                       network.all_gather(part.group, part.weight_bytes);
+      cost.sent.dp += ring_gather_bytes(part.group.size, part.count * gradient + part.weight_bytes);
     } else {
       cost.reduce_s += network.all_reduce(part.group, part.count * gradient);
       cost.sent.dp += ring_all_reduce_bytes(part.group.size, part.count * gradient);

@@ -38,6 +38,10 @@ std::vector<Case> cases() {
       {{33, 0, 64}, 9, 256, 8, f16, f32},
       {{1, 1, 1, 1, 0, 1, 2, 1}, 0, 48, 80, bf16, bf16},
       {{100, 5}, 1, 12, 20, f16, f16},
+      // Around the tiles of 128 rows, 128 or 256 columns and 64 inner indices.
+      {{128, 0, 127, 129, 1}, 3, 64, 256, bf16, bf16},
+      {{256}, 0, 136, 328, f16, f16},
+      {{63, 64, 65, 0}, 1, 312, 72, bf16, bf16},
   };
 }
 
@@ -154,7 +158,7 @@ TEST_P(GroupedGemmTest, MatchesPlainLoops) {
 
 TEST_P(GroupedGemmTest, SameBitsTwice) {
   for (const DType elem : {DType::f32, DType::bf16}) {
-    const Case x{{200, 0, 77, 300}, 0, 136, 264, elem, DType::f32};
+    const Case x{{200, 0, 77, 300}, 0, 136, 264, elem, elem};
     for (const Form form : {Form::nt, Form::nn, Form::tn}) {
       const Operands o = operands(exec_, x, form, Accumulate::overwrite);
       run(exec_, form, o, Accumulate::overwrite);

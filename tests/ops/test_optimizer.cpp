@@ -174,67 +174,68 @@ TEST_P(OptimizerTest, AnySplitGivesTheSameBits) {
   EXPECT_TRUE(test::all_equal(download_floats(exec_, whole.u), download_floats(exec_, split.u)));
 }
 
-/// Views of a whole set whose states lie elsewhere than its values.
-OptimizerUpdate with_table(const Parameters& p, const Parameters& states, const Tensor& grad,
-                           const Tensor& table) {
+constexpr std::int64_t kSegmentedCount = 40000;
+const std::vector<UpdateSegment> kSegments = {
+    {.value = 8, .state = 30000, .count = 100, .first = 7, .stream = 3},
+    {.value = 200, .state = 0, .count = 20001, .first = 0, .stream = 0, .decay = 0}};
+
+OptimizerUpdate all_of(const Parameters& p, const Tensor& grad, const Tensor& state) {
   return {.value = p.value,
-          .low = states.low,
-          .master = states.master,
+          .low = p.low,
+          .master = p.master,
           .grad = grad,
-          .m = states.m,
-          .v = states.v,
-          .u = states.u,
-          .segments = table,
+          .m = p.m,
+          .v = p.v,
+          .u = p.u,
+          .state = state,
           .weight_decay = 0.1F};
 }
 
+/// Brings the states of every segment from where its values lie to where the table says.
+void move_states(const Exec& exec, const Parameters& from, const Parameters& to) {
+  for (const auto member :
+       {&Parameters::low, &Parameters::master, &Parameters::m, &Parameters::v, &Parameters::u}) {
+    for (const UpdateSegment& s : kSegments) {
+      const TensorView target = (to.*member).view().rows(s.state, s.count);
+      copy(exec, target.bytes_begin(), (from.*member).view().rows(s.value, s.count).bytes_begin(),
+           target.bytes());
+    }
+  }
+}
+
+/// The update of one segment by itself, where it lies.
+OptimizerUpdate only(OptimizerUpdate all, const UpdateSegment& s) {
+  for (TensorView* view : {&all.value, &all.low, &all.master, &all.m, &all.v, &all.u}) {
+    *view = view->rows(s.value, s.count);
+  }
+  all.grad = all.grad.rows(s.value, s.count);
+  if (s.decay == 0) all.weight_decay = 0.0F;
+  return all;
+}
+
 TEST_P(OptimizerTest, SegmentsGiveTheBitsOfOneRangeEach) {
-  constexpr std::int64_t kCount = 40000;
-  const std::vector<UpdateSegment> segments = {
-      {.value = 8, .state = 30000, .count = 100, .first = 7, .stream = 3},
-      {.value = 200, .state = 0, .count = 20001, .first = 0, .stream = 0, .decay = 0}};
-  const Tensor grad = test::normal(exec_, {kCount}, DType::f32, 61);
+  const Tensor grad = test::normal(exec_, {kSegmentedCount}, DType::f32, 61);
   const Tensor state =
       test::upload_state(exec_, good_state(1, mu_schedule(1), kBeta1, kBeta2, 0.1F));
-  const auto cut = cut_segments(segments);
+  const auto cut = cut_segments(kSegments);
   const auto bytes = static_cast<std::int64_t>(cut.size() * sizeof(UpdateSegment));
   const Tensor table{exec_.device(), {bytes}, DType::u8};
   upload(exec_, table.view().bytes_begin(), cut.data(), bytes);
+  const UpdateSegment& s = kSegments[1];  // of stream 0, as a range without a table
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
-    const Parameters a{exec_, kCount, dtype, DType::bf16}, b{exec_, kCount, dtype, DType::bf16};
-    // States of f16 and bf16 are halves of the values: take them to where the table says.
-    const auto move = [&](const Tensor& from, const Tensor& to) {
-      for (const UpdateSegment& s : segments) {
-        const TensorView target = to.view().rows(s.state, s.count);
-        copy(exec_, target.bytes_begin(), from.view().rows(s.value, s.count).bytes_begin(),
-             target.bytes());
-      }
-    };
-    for (const auto member :
-         {&Parameters::low, &Parameters::master, &Parameters::m, &Parameters::v, &Parameters::u}) {
-      move(a.*member, b.*member);
-    }
-    OptimizerUpdate all = with_table(b, b, grad, table);
-    all.state = state;
+    const Parameters a{exec_, kSegmentedCount, dtype, DType::bf16},
+        b{exec_, kSegmentedCount, dtype, DType::bf16};
+    move_states(exec_, a, b);
+    OptimizerUpdate all = all_of(b, grad, state);
+    all.segments = table;
     optimizer_update(exec_, all);
-    // One range each, on the first set.
-    OptimizerUpdate part = with_table(a, a, grad, {});
-    part.state = state;
-    const UpdateSegment& s = segments[1];
-    for (TensorView* view : {&part.value, &part.low, &part.master, &part.m, &part.v, &part.u}) {
-      *view = view->rows(s.value, s.count);
-    }
-    part.grad = grad.view().rows(s.value, s.count);
-    part.weight_decay = 0.0F;
-    optimizer_update(exec_, part);
-    exec_.synchronize();
+    optimizer_update(exec_, only(all_of(a, grad, state), s));
     const auto value_a = download_floats(exec_, a.value), value_b = download_floats(exec_, b.value);
     const auto m_a = download_floats(exec_, a.m), m_b = download_floats(exec_, b.m);
     for (std::int64_t i = 0; i < s.count; ++i) {
-      const auto v = static_cast<std::size_t>(s.value + i),
-                 at = static_cast<std::size_t>(s.state + i);
-      ASSERT_EQ(value_a[v], value_b[v]) << i;
-      ASSERT_EQ(m_a[v], m_b[at]) << i;
+      const auto at = static_cast<std::size_t>(s.value + i);
+      ASSERT_EQ(value_a[at], value_b[at]) << i;
+      ASSERT_EQ(m_a[at], m_b[static_cast<std::size_t>(s.state + i)]) << i;
     }
     EXPECT_NE(value_b[8], value_a[8]) << "the first segment moved";
     EXPECT_EQ(value_b[7], value_a[7]) << "elements of no segment stay";

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "shoal/train/plan.hpp"
 #include "shoal/train/plan_text.hpp"
+#include "train/memory_estimate.hpp"
 
 namespace shoal::train {
 namespace {
@@ -90,6 +92,39 @@ TEST(LayoutSearch, AskedForMemoryDecides) {
   ASSERT_FALSE(best.empty());
   EXPECT_GT(asked, 0);
   for (const Candidate& c : best) EXPECT_GT(c.config.parallel.pp, 1);
+}
+
+TEST(LayoutSearch, BytesOfTheReductionAreThoseOfTheStep) {
+  RunConfig c = searched();
+  c.model.num_hidden_layers = 2;
+  c.training.device = "cuda";
+  c.training.micro_batch_size = 2;
+  struct Case {
+    int tp, pp, ep;
+    bool zero;
+  };
+  for (const Case& k : {Case{1, 1, 1, true}, Case{1, 1, 1, false}, Case{2, 1, 1, true},
+                        Case{1, 1, 4, true}, Case{2, 1, 2, true}, Case{1, 2, 2, true}}) {
+    c.parallel.tp = k.tp;
+    c.parallel.pp = k.pp;
+    c.parallel.ep = k.ep;
+    c.parallel.zero = k.zero;
+    double most = 0.0;
+    for (int stage = 0; stage < k.pp; ++stage) {
+      most =
+          std::max(most, static_cast<double>(plan(c, 8, stage * (8 / k.pp)).wire_bytes_per_step));
+    }
+    const double predicted = cluster().step(c, 8).sent.dp;
+    EXPECT_NEAR(predicted, most, 1e-6 * most) << k.tp << k.pp << k.ep << k.zero;
+  }
+}
+
+TEST(LayoutSearch, TheEstimateOfMemoryIsCloseToTheCount) {
+  for (const Candidate& c : search_layouts(searched(), cluster(), options(16, 72.0))) {
+    const double estimate = estimate_memory(c.config, 16, model_chunks(c.config));
+    EXPECT_TRUE(c.memory.counted);
+    EXPECT_NEAR(estimate, static_cast<double>(c.memory.bytes), 0.15 * estimate) << layout_text(c);
+  }
 }
 
 TEST(LayoutSearch, ALargeModelNeedsMoreGpus) {

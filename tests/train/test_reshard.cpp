@@ -204,8 +204,24 @@ void pass_on(const Communicator& group, RunConfig config, const fs::path& from,
                   {.config = &config, .state = &state, .progress = &progress, .groups = &groups});
 }
 
-/// A run's state, saved by all ranks, goes to two, to one and back to all without losing a bit.
-TEST(Reshard, StatesOfARunSurviveEveryNumberOfRanks) {
+/// Layouts that a state passes through, as far as there are ranks for them.
+struct Hop {
+  int ranks;
+  ParallelConfig config;
+};
+std::vector<Hop> hops(int ranks) {
+  std::vector<Hop> all = {{1, {.zero = false}}, {1, {}}};
+  if (ranks >= 2) all.insert(all.begin(), {{2, {.tp = 2}}, {2, {.pp = 2, .zero = false}}});
+  if (ranks >= 4) {
+    all.insert(all.begin(), {{4, {.tp = 2, .pp = 2, .ep = 2}}, {4, {.zero = false}}});
+    all.push_back({4, {.tp = 2, .ep = 4}});
+  }
+  all.push_back({ranks, {}});
+  return all;
+}
+
+/// A run's state, saved by all ranks, passes through other layouts without losing a bit.
+TEST(Reshard, StatesOfARunSurviveEveryLayout) {
   const Communicator world = Communicator::world();
   const fs::path folder = test::fresh_folder(world, "states");
   test::make_corpus(world, folder / "corpus");
@@ -213,22 +229,26 @@ TEST(Reshard, StatesOfARunSurviveEveryNumberOfRanks) {
     RunConfig config = test::toy_config(folder);
     config.training.steps = 4;
     config.model.vocab_size = 32;
+    config.model.num_attention_heads = 4;
+    config.model.num_key_value_heads = 2;
+    config.model.tie_word_embeddings = true;
     config.training.precision = precision;
     config.optim.state_dtype = "bf16";
     config.training.run_dir = (folder / precision).string();
     ASSERT_EQ(run(config, world), ExitCode::finished);
     fs::path at = folder / precision / "step-00000004";
     const std::string digest = test::state_digest(at);
-    for (const int ranks : {std::min(2, world.size()), 1, world.size()}) {
-      const bool takes_part = world.rank() < ranks;
+    for (const Hop& hop : hops(world.size())) {
+      const bool takes_part = world.rank() < hop.ranks;
       const Communicator group = world.split({.color = takes_part ? 0 : 1, .key = world.rank()});
-      const fs::path next = at.parent_path() / ("on" + std::to_string(ranks));
-      config.parallel.zero = ranks > 1;
+      const fs::path next = at.parent_path() / "next";
+      config.parallel = hop.config;
       if (takes_part) pass_on(group, config, at, next);
       world.barrier();
       at = next / "step-00000004";
-      EXPECT_EQ(test::state_digest(at), digest) << ranks;
-      EXPECT_EQ(read_manifest(at).files.size(), static_cast<std::size_t>(ranks) + 1);
+      const std::string layout = parallel::make_layout(hop.config, hop.ranks).dense.describe();
+      EXPECT_EQ(read_manifest(at).layout, layout);
+      EXPECT_EQ(test::state_digest(at), digest) << layout;
     }
   }
   world.barrier();

@@ -29,6 +29,13 @@ struct BenchConfig {
   std::string precision = "auto";  ///< auto: bf16 on a GPU, fp32 on the CPU
 };
 
+/// Section [verify], the keys of `shoal verify-layout`.
+struct VerifyConfig {
+  std::string layout;
+  double tolerance = 0.0;
+  std::string fault = "none";
+};
+
 /// Section [evaluate], the keys of `shoal eval`.
 struct EvaluateConfig {
   std::string dataset;
@@ -65,6 +72,7 @@ struct Config {
   train::RunConfig run;
   PlanConfig plan;
   BenchConfig bench;
+  VerifyConfig verify;
   EvaluateConfig evaluate;
   GenerateConfig generate;
   ExchangeConfig export_, import_;

@@ -21,6 +21,7 @@ struct CudaContext {
   void* blas_workspace = nullptr;
   std::int64_t blas_workspace_bytes = 0;
   int multiprocessors = 0;
+  int compute_capability = 0;  ///< ten times the major plus the minor number: 80, 90
   std::unique_ptr<AlgorithmCache> algorithms = std::make_unique<AlgorithmCache>();
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 #include "shoal/nn/batch.hpp"
+#include "shoal/nn/routing_tap.hpp"
 
 namespace shoal::nn {
 
@@ -20,6 +21,7 @@ struct Pass {
   const Batch& batch;
   const StepScalars& scalars;
   Purpose purpose = Purpose::train;
+  RoutingTap* tap = nullptr;
   [[nodiscard]] bool dropout() const { return purpose != Purpose::evaluate; }
 };
 

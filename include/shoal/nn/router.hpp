@@ -41,6 +41,9 @@ class Router {
   [[nodiscard]] std::int64_t whole(std::int64_t tokens) const;
 
   void forward(const Exec& exec, const ConstTensorView& x_TD, const RouterSaved& saved) const;
+  /// Shows the choice to a tap; weights follow where it replaced the choice.
+  void show(const Exec& exec, RoutingTap& tap, const Batch& batch, const RouterSaved& saved,
+            std::int64_t layer) const;
   /// Where a micro-batch's routing is added up.
   struct Account {
     const RouterLedger* ledger = nullptr;  ///< null: nowhere

@@ -26,6 +26,9 @@ class ModelVerbs final : public StageVerbs {
   /// caller's to reset (nn::Model::begin_step).
   void begin_step(const nn::StepScalars& scalars, BatchOf batch_of);
 
+  /// Shown every choice of the routers; null: nobody looks.
+  void set_tap(nn::RoutingTap* tap) { tap_ = tap; }
+
   [[nodiscard]] Border border() const override;
   ConstTensorView forward(const Exec& exec, const StageCall& call, const TensorView& x_TD) override;
   void backward_input(const Exec& exec, const StageCall& call,
@@ -47,6 +50,9 @@ class ModelVerbs final : public StageVerbs {
   [[nodiscard]] static nn::MicroBatchSaved& saved_of(Chunk& chunk, const StageCall& call) {
     return chunk.saved.at(static_cast<std::size_t>(call.slot));
   }
+  [[nodiscard]] nn::Pass pass_of(const nn::Batch& batch) const {
+    return {.batch = batch, .scalars = scalars_, .tap = tap_};
+  }
   /// overwrite for the first call in a step, then add.
   [[nodiscard]] static ops::Accumulate accumulate(bool& written);
 
@@ -54,6 +60,7 @@ class ModelVerbs final : public StageVerbs {
   std::int64_t tokens_;
   nn::StepScalars scalars_;
   BatchOf batch_of_;
+  nn::RoutingTap* tap_ = nullptr;
 };
 
 }  // namespace shoal::pipeline

@@ -52,6 +52,9 @@ struct Calibration {
   std::string device, host, precision;
   int ranks = 1, hosts = 1;  ///< of the measurement
   ComputeRates compute;
+  /// By which the times of parts are stretched already, so that they add up to that of a whole
+  /// forward and backward pass.
+  double whole_pass_factor = 1.0;
   LinkSet intra_node, inter_node;
   bool intra_measured = false, inter_measured = false;
   double overlap = 0.0;  ///< share of the gradient reduction that can run beside the backward

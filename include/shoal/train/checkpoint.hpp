@@ -12,10 +12,11 @@
 #include "shoal/nn/model_config.hpp"
 #include "shoal/nn/parameter.hpp"
 
-/// Checkpoints (DESIGN section 8): step-00001000/ holds rank-00000.h5 (each writer's slices),
-/// index.h5 (every tensor as one virtual dataset of global shape) and manifest.json. In HDF5,
-/// parameter "a.b" is dataset /weights/a.b (f32 master values), its optimizer states are
-/// /optimizer/{m,v,u}/a.b, and /state holds step_state and router biases by name.
+/// Checkpoints (DESIGN section 8): step-00001000/ holds rank-00000.h5, ... (the rows that each
+/// writer stands for, as [rows, elements of a row] of its slices), index.h5 (every tensor as one
+/// virtual dataset of global shape) and manifest.json. In HDF5, parameter "a.b" is dataset
+/// /weights/a.b (f32 master values), its optimizer states are /optimizer/{m,v,u}/a.b, and /state
+/// holds step_state and router biases by name.
 namespace shoal::train {
 
 inline constexpr int kCheckpointVersion = 1;

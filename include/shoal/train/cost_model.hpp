@@ -31,6 +31,7 @@ struct ChunkWork {
 struct HeldParameters {
   double dense = 0.0;       ///< replicated over dp
   double replicated = 0.0;  ///< over dp x tp: norms, routers
+  double wide = 0.0;        ///< of `replicated`: kept in f32 whatever the precision
   double experts = 0.0;     ///< over edp
   [[nodiscard]] double total() const { return dense + replicated + experts; }
 };

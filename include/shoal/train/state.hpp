@@ -28,6 +28,10 @@ struct RankLinks {
 [[nodiscard]] pipeline::ScheduleShape schedule_shape(const parallel::ParallelConfig& config,
                                                      std::int64_t micro_batches);
 
+/// Parameters of one rank, by arithmetic: the groups may be on paper.
+[[nodiscard]] nn::RankLayout rank_layout(const RunConfig& config,
+                                         const parallel::ProcessGroups& groups);
+
 /// The device side of what a checkpoint holds, as far as this rank has it: its slices of weights,
 /// the optimizer states of the rows that it holds, StepState, router biases. Memory is the arena's,
 /// so a TrainState on a dry Exec measures it.

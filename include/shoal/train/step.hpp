@@ -47,7 +47,15 @@ class TrainStep {
   [[nodiscard]] StepResult next_result();
   /// Host seconds that the last step waited for other pipeline ranks, over all its host seconds.
   [[nodiscard]] double idle_share() const { return executor_.idle_share(); }
-  void set_probe(std::function<void(const Exec&)> probe) { probe_ = std::move(probe); }
+  /// For comparisons of layouts: neither works in a captured step.
+  void set_tap(nn::RoutingTap* tap) {
+    verbs_.set_tap(tap);
+    watched_ = watched_ || tap != nullptr;
+  }
+  void set_probe(std::function<void(const Exec&)> probe) {
+    probe_ = std::move(probe);
+    watched_ = true;
+  }
   [[nodiscard]] int pending() const { return pending_; }
   /// The step on a dry Exec: counts memory.
   void measure(const Exec& exec);
@@ -85,6 +93,7 @@ class TrainStep {
   std::vector<Slot> slots_;
   Graph graph_;  ///< the whole step, on a GPU that nothing but its own stream takes part in
   bool warm_ = false;
+  bool watched_ = false;
   int head_ = 0;
   int pending_ = 0;
 };

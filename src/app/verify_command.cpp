@@ -1,0 +1,57 @@
+#include "app/commands.hpp"
+#include "shoal/base/log.hpp"
+#include "shoal/train/verify_layout.hpp"
+
+namespace shoal::app {
+namespace {
+
+/// Sets keys of [parallel] from "tp=2,pp=2"; appends problems. dp follows from the ranks and is
+/// only checked.
+void apply_layout(const std::string& layout, const Invocation& call,
+                  std::vector<std::string>& problems) {
+  for (std::size_t at = 0; at < layout.size();) {
+    const std::size_t end = std::min(layout.find(',', at), layout.size());
+    const std::string item = layout.substr(at, end - at);
+    at = end + 1;
+    const std::size_t equals = item.find('=');
+    const std::string name = item.substr(0, equals);
+    const std::string value = equals == std::string::npos ? "" : item.substr(equals + 1);
+    if (name == "dp") continue;
+    const Key* key = call.keys.find("parallel." + name);
+    if (key == nullptr || !key->parse(value)) {
+      problems.push_back("verify.layout: \"" + item + "\" is not a key of [parallel] = value");
+    }
+  }
+}
+
+/// The data parallel degree that the text asks for; 0: none.
+int asked_dp(const std::string& layout) {
+  const std::size_t at = ("," + layout).find(",dp=");
+  return at == std::string::npos ? 0 : std::atoi(layout.c_str() + at + 3);
+}
+
+}  // namespace
+
+ExitCode verify_command(const Invocation& call) {
+  const VerifyConfig& verify = call.config.verify;
+  std::vector<std::string> problems;
+  apply_layout(verify.layout, call, problems);
+  require_no_problems(problems);
+  require_valid_run(call, call.world.size());
+  const train::RunConfig& config = call.config.run;
+  const parallel::Layout ranks = parallel::make_layout(config.parallel, call.world.size());
+  const int dp = asked_dp(verify.layout);
+  require(dp == 0 || dp == ranks.dense.size("dp"),
+          "verify.layout: dp = " + std::to_string(dp) + " on " + std::to_string(call.world.size()) +
+              " ranks; start it with mpirun -np " +
+              std::to_string(dp * config.parallel.tp * config.parallel.pp));
+  const train::VerifyReport report = train::verify_layout(
+      config, call.world,
+      {.tolerance = verify.tolerance, .fault = train::fault_from_name(verify.fault)});
+  log::info(report.text());
+  const bool good = !call.world.is_root() || report.passed();
+  const int passed = call.world.all_reduce_value(static_cast<int>(good), comm::ReduceOp::min);
+  return passed != 0 ? ExitCode::finished : ExitCode::failure;
+}
+
+}  // namespace shoal::app
