@@ -204,7 +204,6 @@ TEST_F(Run, ThePlanIsWhatTheArenaTakes) {
   const parallel::ProcessGroups groups{world_, {}};
   const comm::CollectivesFactory factory{world_, DeviceKind::cpu};
   const auto dataset = std::make_shared<const data::TokenDataset>(c.data.train);
-  const comm::CollectivesFactory factory{world_, DeviceKind::cpu};
   Trainer trainer{{.config = c,
                    .links = {.groups = &groups, .factory = &factory},
                    .shape = batch_shape(c.training, world_.size()),
