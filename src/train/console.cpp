@@ -29,7 +29,9 @@ std::string header_text(const Header& h, const RunConfig& config) {
   text += row("devices", h.devices + ", " + std::to_string(h.ranks) + " rank" +
                              (h.ranks == 1 ? "" : "s") + ", " + std::to_string(h.threads) +
                              " CPU thread" + (h.threads == 1 ? "" : "s") + " each");
-  text += row("layout", plan.layout);
+  text += row("layout", plan.layout + " ep=" + std::to_string(config.parallel.ep) +
+                            (config.parallel.pp > 1 ? ", " + config.parallel.schedule : ""));
+  if (h.ranks > 1) text += row("transport", h.transport);
   text += row("parameters", count_text(plan.size.total) + " total, " +
                                 count_text(plan.size.active) + " active per token");
   text += row("memory", bytes_text(plan.memory.total()) +

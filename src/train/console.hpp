@@ -15,6 +15,7 @@ struct Header {
   std::string devices;
   int ranks = 1;
   std::int64_t threads = 1;
+  std::string transport;  ///< comm::CollectivesFactory::describe()
   const PlanReport* plan = nullptr;
   std::string start;  ///< "fresh start" or "continues from ..."
 };

@@ -70,10 +70,8 @@ ExitCode run(const RunConfig& wanted, const Communicator& world) {
   if (choose_device(config.training.device) == DeviceKind::cuda) {
     select_cuda_device(place.index % cuda_device_count());
   }
-  const comm::CollectivesFactory factory{
-      world,
-      choose_device(config.training.device),
-      {.choice = comm::parse_transport_choice(config.parallel.comm)}};
+  const comm::CollectivesFactory factory{world, choose_device(config.training.device),
+                                         collectives_options(config.parallel)};
   TrainerParts parts = make_parts(config, {.groups = &groups, .factory = &factory});
   const PlanReport report = plan(parts.config, world.size(), world.rank());
   parts.memory = report.memory;
@@ -86,6 +84,7 @@ ExitCode run(const RunConfig& wanted, const Communicator& world) {
     log::info(header_text({.devices = device_info(parts.device).name,
                            .ranks = world.size(),
                            .threads = threads,
+                           .transport = factory.describe(),
                            .plan = &report,
                            .start = start},
                           parts.config));

@@ -34,6 +34,13 @@ std::unique_ptr<comm::TensorCollectives> RankLinks::make(const Communicator& gro
   return factory == nullptr ? nullptr : factory->make(group);
 }
 
+comm::CollectivesOptions collectives_options(const parallel::ParallelConfig& config) {
+  comm::CollectivesOptions options{.choice = comm::parse_transport_choice(config.comm)};
+  const bool open = options.choice == comm::TransportChoice::automatic;
+  if (open && config.pp > 1) options.choice = comm::TransportChoice::mpi;
+  return options;
+}
+
 pipeline::ScheduleShape schedule_shape(const parallel::ParallelConfig& config,
                                        std::int64_t micro_batches) {
   return {.kind = pipeline::schedule_from_name(config.schedule),

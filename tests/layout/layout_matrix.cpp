@@ -76,7 +76,11 @@ Tally run(const std::vector<test::Row>& rows, const std::string& device, double 
     const double used = world.all_reduce_value(clock.seconds(), comm::ReduceOp::max);
     if (seconds > 0.0 && used > seconds) break;
     ++tally.rows;
-    if (!run_row(row, test::matrix_config(row, folder, device), world)) ++tally.failed;
+    const Stopwatch row_clock;
+    if (world.is_root()) std::cout << test::describe(row) << std::flush;
+    const bool good = run_row(row, test::matrix_config(row, folder, device), world);
+    if (!good) ++tally.failed;
+    if (world.is_root()) std::cout << "  " << row_clock.seconds() << " s" << std::endl;
   }
   world.barrier();
   if (world.is_root()) std::filesystem::remove_all(folder);

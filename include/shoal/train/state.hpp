@@ -15,6 +15,10 @@
 
 namespace shoal::train {
 
+/// Of the transport that a configuration asks for. A pipeline takes MPI where the choice is open:
+/// its messages go through the host, and beside NCCL collectives they were seen to hang.
+[[nodiscard]] comm::CollectivesOptions collectives_options(const parallel::ParallelConfig& config);
+
 /// How a rank reaches the others. On paper (a plan on a dry Exec) there is no factory.
 struct RankLinks {
   const parallel::ProcessGroups* groups = nullptr;
