@@ -15,6 +15,7 @@ std::vector<comm::HostPointToPointOptions::Channel> channels(const pipeline::Sch
     if (pipeline::place_of(shape, c).rank == rank && to != rank) targets.insert(to);
   }
   std::vector<comm::HostPointToPointOptions::Channel> out;
+  out.reserve(targets.size());
   for (const int to : targets) out.push_back({.to = to, .direction = comm::Direction::activation});
   return out;
 }

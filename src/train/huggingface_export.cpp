@@ -54,7 +54,8 @@ class Source {
     for (const auto& bias : biases_) {
       if (bias.name == tensor.parameter) return bias.values;
     }
-    return std::vector<float>(static_cast<std::size_t>(tensor.shape.elements()), 0.0F);
+    std::vector<float> zeros(static_cast<std::size_t>(tensor.shape.elements()));
+    return zeros;
   }
 
   WeightReader reader_;

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 #include <tuple>
+#include <utility>
 
 #include "shoal/train/plan.hpp"
 #include "train/memory_estimate.hpp"
@@ -64,7 +65,7 @@ std::vector<parallel::ParallelConfig> with_schedules(const parallel::ParallelCon
 /// each candidate.
 class Splits {
  public:
-  explicit Splits(const RunConfig& config) : config_{config} {}
+  explicit Splits(RunConfig config) : config_{std::move(config)} {}
   [[nodiscard]] const std::string& of(const parallel::ParallelConfig& layout) {
     std::string& text = texts_[layout.pp * layout.chunks];
     if (!text.empty()) return text;

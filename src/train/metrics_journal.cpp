@@ -6,6 +6,7 @@
 #include <limits>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "shoal/base/error.hpp"
 #include "shoal/io/atomic_file.hpp"
@@ -59,7 +60,8 @@ io::FileDescriptor open_journal(const std::filesystem::path& path, std::size_t g
 
 }  // namespace
 
-MetricsWriter::MetricsWriter(const Options& options, std::int64_t keep_steps) : options_{options} {
+MetricsWriter::MetricsWriter(Options options, std::int64_t keep_steps)
+    : options_{std::move(options)} {
   std::filesystem::create_directories(options_.run_dir);
   const auto path = journal_path(options_.run_dir);
   const Scan found = scan(path, keep_steps);

@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "shoal/nn/model_layout.hpp"
@@ -60,8 +61,8 @@ struct StepCost {
 /// executing its schedule with those times.
 class CostModel {
  public:
-  CostModel(const Calibration& calibration, int gpus_per_node)
-      : calibration_{calibration}, per_node_{gpus_per_node} {}
+  CostModel(Calibration calibration, int gpus_per_node)
+      : calibration_{std::move(calibration)}, per_node_{gpus_per_node} {}
 
   [[nodiscard]] const Calibration& calibration() const { return calibration_; }
   [[nodiscard]] int gpus_per_node() const { return per_node_; }

@@ -82,7 +82,7 @@ class MetricsWriter {
     double sync_seconds = 10.0;
   };
   /// Opens or creates the journal; rows of steps beyond `keep_steps` and a torn tail are cut.
-  MetricsWriter(const Options& options, std::int64_t keep_steps);
+  MetricsWriter(Options options, std::int64_t keep_steps);
 
   void add(const StepRow& row);
   void add(const ValidationRow& row);
