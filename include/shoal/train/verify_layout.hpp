@@ -22,7 +22,8 @@ enum class Fault {
 struct VerifyOptions {
   /// Largest allowed norm-relative deviation of a gradient; 0: by precision. fp32: 1e-5, which is
   /// what sums of some thousand products lose when their order changes. bf16 and fp16: twice what
-  /// one rank loses against itself in fp32.
+  /// one rank loses against itself in fp32; for gradients of fewer than 64 elements twice the most
+  /// that one of their kind loses in any layer.
   double tolerance = 0.0;
   Fault fault = Fault::none;
 };
