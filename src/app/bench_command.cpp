@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "app/commands.hpp"
 #include "shoal/base/clock.hpp"
 #include "shoal/base/log.hpp"
@@ -19,7 +21,7 @@ ExitCode bench_command(const Invocation& call) {
   if (call.world.is_root()) {
     io::write_json_file(bench.output, train::to_json(c));
     log::info(io::canonical_dump(train::to_json(c)) + "written to " + bench.output + " after " +
-              std::to_string(static_cast<int>(clock.seconds() + 0.5)) + " s");
+              std::to_string(std::llround(clock.seconds())) + " s");
   }
   return ExitCode::finished;
 }

@@ -25,7 +25,7 @@ std::string describe_path(const fs::path& path) {
   if (data::is_token_data(path)) return data::describe(path);
   if (fs::is_directory(path)) {
     if (fs::exists(path / "config.json")) return describe_huggingface(path);
-    if (const auto text = describe_prepared(path); !text.empty()) return text;
+    if (auto text = describe_prepared(path); !text.empty()) return text;
     return describe_run(path);
   }
   if (path.extension() == ".json") return describe_json(path);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace shoal::train {
 namespace {
@@ -12,9 +13,8 @@ std::size_t offset_in(const TensorView& totals, const TensorView& part) {
 
 }  // namespace
 
-ResultReader::ResultReader(const RunConfig& config, const BatchShape& shape,
-                           const nn::ModelState& state)
-    : config_{config}, shape_{shape}, loss_{offset_in(state.totals, state.loss_sum)} {
+ResultReader::ResultReader(RunConfig config, const BatchShape& shape, const nn::ModelState& state)
+    : config_{std::move(config)}, shape_{shape}, loss_{offset_in(state.totals, state.loss_sum)} {
   for (const nn::RouterLedger& ledger : state.ledger) {
     layers_.push_back({.counts = offset_in(state.totals, ledger.count_E),
                        .sums = offset_in(state.totals, ledger.sums),

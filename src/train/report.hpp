@@ -9,7 +9,7 @@ namespace shoal::train {
 /// Where a step's numbers lie in its totals, and what turns them into means.
 class ResultReader {
  public:
-  ResultReader(const RunConfig& config, const BatchShape& shape, const nn::ModelState& state);
+  ResultReader(RunConfig config, const BatchShape& shape, const nn::ModelState& state);
 
   struct Numbers {
     double loss = 0.0;      ///< nats a target
