@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <list>
 #include <mutex>
+#include <tuple>
 #include <utility>
 
 #include "shoal/base/error.hpp"
@@ -83,7 +84,9 @@ struct OpenShard {
 struct TokenDataset::Impl {
   struct BlockKey {
     std::int64_t shard, block;
-    auto operator<=>(const BlockKey&) const = default;
+    bool operator<(const BlockKey& other) const {
+      return std::tie(shard, block) < std::tie(other.shard, other.block);
+    }
   };
   struct Block {
     std::vector<std::int32_t> tokens;
@@ -95,10 +98,10 @@ struct TokenDataset::Impl {
   DatasetInfo info;
   std::vector<ShardSummary> shards;
   std::vector<std::int64_t> first_token;  ///< of each shard, then the total
-  std::mutex mutex = {};
-  std::list<std::pair<std::int64_t, OpenShard>> open = {};
-  std::map<BlockKey, Block> blocks = {};
-  std::list<BlockKey> uses = {};
+  std::mutex mutex;
+  std::list<std::pair<std::int64_t, OpenShard>> open;
+  std::map<BlockKey, Block> blocks;
+  std::list<BlockKey> uses;
 
   [[nodiscard]] const OpenShard& shard_file(std::int64_t shard) {
     const auto found = std::find_if(open.begin(), open.end(),
@@ -166,11 +169,12 @@ TokenDataset::TokenDataset(fs::path folder, const DatasetOptions& options) {
     check_size(folder, shard);
     first.push_back(first.back() + shard.tokens);
   }
-  impl_ = std::unique_ptr<Impl>(new Impl{.folder = std::move(folder),
-                                         .options = options,
-                                         .info = std::move(info),
-                                         .shards = std::move(shards),
-                                         .first_token = std::move(first)});
+  impl_ = std::make_unique<Impl>();
+  impl_->folder = std::move(folder);
+  impl_->options = options;
+  impl_->info = std::move(info);
+  impl_->shards = std::move(shards);
+  impl_->first_token = std::move(first);
 }
 
 TokenDataset::~TokenDataset() = default;

@@ -42,7 +42,7 @@ struct SafeTensorsWriter::Impl {
   std::vector<std::vector<SafeTensor>> shards;
   std::size_t shard = 0;   ///< being written
   std::size_t tensor = 0;  ///< next one in it
-  std::optional<AtomicFile> file = std::nullopt;
+  std::optional<AtomicFile> file;
 
   void open_shard() {
     file.emplace(folder / shard_name(shard, shards.size()));
@@ -59,14 +59,14 @@ struct SafeTensorsWriter::Impl {
 };
 
 SafeTensorsWriter::SafeTensorsWriter(fs::path folder, std::vector<SafeTensor> tensors,
-                                     SafeTensorsOptions options) {
+                                     const SafeTensorsOptions& options) {
   require(!tensors.empty(), "there is no tensor to write");
   Json metadata = Json::object();
   for (const auto& [key, value] : options.metadata) metadata[key] = value;
-  impl_ =
-      std::unique_ptr<Impl>(new Impl{.folder = std::move(folder),
-                                     .metadata = std::move(metadata),
-                                     .shards = deal(std::move(tensors), options.max_shard_bytes)});
+  impl_ = std::make_unique<Impl>();
+  impl_->folder = std::move(folder);
+  impl_->metadata = std::move(metadata);
+  impl_->shards = deal(std::move(tensors), options.max_shard_bytes);
   impl_->open_shard();
 }
 

@@ -59,7 +59,7 @@ struct SafeTensorsOptions {
 class SafeTensorsWriter {
  public:
   SafeTensorsWriter(std::filesystem::path folder, std::vector<SafeTensor> tensors,
-                    SafeTensorsOptions options = {});
+                    const SafeTensorsOptions& options = {});
   ~SafeTensorsWriter();
   SafeTensorsWriter(SafeTensorsWriter&&) noexcept;
   SafeTensorsWriter& operator=(SafeTensorsWriter&&) noexcept;
