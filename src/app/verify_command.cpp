@@ -1,3 +1,5 @@
+#include <charconv>
+
 #include "app/commands.hpp"
 #include "shoal/base/log.hpp"
 #include "shoal/train/verify_layout.hpp"
@@ -27,7 +29,12 @@ void apply_layout(const std::string& layout, const Invocation& call,
 /// The data parallel degree that the text asks for; 0: none.
 int asked_dp(const std::string& layout) {
   const std::size_t at = ("," + layout).find(",dp=");
-  return at == std::string::npos ? 0 : std::atoi(layout.c_str() + at + 3);
+  int dp = 0;
+  if (at != std::string::npos) {
+    const char* first = layout.data() + at + 3;
+    std::from_chars(first, layout.data() + layout.size(), dp);
+  }
+  return dp;
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ void check_rank(DataRank rank) {
 
 [[nodiscard]] std::vector<SourceSpec> specs(const std::vector<BlendSource>& sources) {
   std::vector<SourceSpec> list;
+  list.reserve(sources.size());
   for (const BlendSource& s : sources) {
     list.push_back({.name = s.name,
                     .fingerprint = s.dataset->fingerprint(),
@@ -58,12 +59,26 @@ struct Loader::Impl {
   DataRank rank;
   Sampler sampler;
   Ledger delivered;
-  std::vector<const TokenDataset*> by_index = {};  ///< ledger's source -> dataset
+  std::vector<const TokenDataset*> by_index;  ///< ledger's source -> dataset
   std::array<StepBatch, 2> batches;
   std::size_t filling = 0;
-  std::vector<std::int32_t> tokens = {};
-  std::future<void> ahead = {};
+  std::vector<std::int32_t> tokens;
+  std::future<void> ahead;
   ThreadPool worker{1};  // last: its thread ends before what it uses
+
+  Impl(const LoaderConfig& how, std::vector<BlendSource> from, DataRank part, Sampler order,
+       const BatchLayout& layout)
+      : config{how},
+        sources{std::move(from)},
+        rank{part},
+        sampler{std::move(order)},
+        delivered{sampler.ledger()},
+        by_index(delivered.sources.size(), nullptr),
+        batches{StepBatch{layout}, StepBatch{layout}} {
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      by_index[static_cast<std::size_t>(sampler.source_indices()[i])] = sources[i].dataset.get();
+    }
+  }
 
   void fill(StepBatch& batch) {
     const auto samples = sampler.next(config.global_batch);
@@ -90,18 +105,7 @@ Loader::Loader(const LoaderConfig& config, std::vector<BlendSource> sources, Dat
   const Sampler::Config sampling{.seed = config.seed, .sequence = config.sequence};
   Sampler sampler = resume_from ? Sampler{sampling, specs(sources), std::move(*resume_from)}
                                 : Sampler{sampling, specs(sources)};
-  Ledger now = sampler.ledger();
-  impl_ = std::unique_ptr<Impl>(new Impl{.config = config,
-                                         .sources = std::move(sources),
-                                         .rank = rank,
-                                         .sampler = std::move(sampler),
-                                         .delivered = std::move(now),
-                                         .batches = {StepBatch{layout}, StepBatch{layout}}});
-  impl_->by_index.resize(impl_->delivered.sources.size(), nullptr);
-  for (std::size_t i = 0; i < impl_->sources.size(); ++i) {
-    impl_->by_index[static_cast<std::size_t>(impl_->sampler.source_indices()[i])] =
-        impl_->sources[i].dataset.get();
-  }
+  impl_ = std::make_unique<Impl>(config, std::move(sources), rank, std::move(sampler), layout);
   impl_->start();
 }
 

@@ -17,7 +17,9 @@ Mail exchange(const Communicator& comm, const Mail& out) {
   Mail in;
   in.counts.resize(out.counts.size());
   comm.all_to_all(out.counts, in.counts);
-  in.values.resize(std::accumulate(in.counts.begin(), in.counts.end(), std::size_t{0}));
+  const std::int64_t received =
+      std::accumulate(in.counts.begin(), in.counts.end(), std::int64_t{0});
+  in.values.resize(static_cast<std::size_t>(received));
   comm.all_to_all_v<std::uint64_t>(
       {.send = out.values, .send_counts = out.counts, .recv = in.values, .recv_counts = in.counts});
   return in;

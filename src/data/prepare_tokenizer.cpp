@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstring>
 
 #include "data/prepare_survey.hpp"
@@ -36,7 +37,7 @@ std::string train(const PrepareConfig& config, const std::vector<std::string>& p
   const Stopwatch watch;
   const auto tokenizer = text::train_bpe(all, config.training);
   log::info("tokenizer: " + std::to_string(tokenizer->vocab_size()) + " ids, trained in " +
-            std::to_string(static_cast<int>(watch.seconds() + 0.5)) + " s");
+            std::to_string(std::llround(watch.seconds())) + " s");
   return tokenizer->to_json();
 }
 
