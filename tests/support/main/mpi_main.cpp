@@ -11,8 +11,14 @@
 
 namespace {
 
-/// A rank that left a collective through a failed assertion leaves the others waiting: end the job.
+/// A rank that left a collective through a failed assertion leaves the others waiting: a test that
+/// takes longer than this ends the job.
 constexpr unsigned kHangSeconds = 300;
+
+class HangAlarm : public ::testing::EmptyTestEventListener {
+ public:
+  void OnTestStart(const ::testing::TestInfo&) override { ::alarm(kHangSeconds); }
+};
 
 /// Failures of ranks other than 0, whose ordinary output is switched off.
 class FailurePrinter : public ::testing::EmptyTestEventListener {
@@ -34,6 +40,7 @@ int run_all(int rank) {
     delete listeners.Release(listeners.default_result_printer());
     listeners.Append(new FailurePrinter{rank});  // GoogleTest owns it
   }
+  listeners.Append(new HangAlarm);  // GoogleTest owns it
   return RUN_ALL_TESTS();
 }
 
