@@ -35,6 +35,7 @@ class HostPointToPoint final : public PointToPoint {
                    const HostPointToPointOptions& options)
       : group_{group} {
     expect(options.depth >= 1, "point to point: a channel holds at least one message");
+    if (group.is_on_paper()) return;  // a plan takes no memory and needs no GPU
     for (const auto& key : options.channels) {
       OutgoingChannel& channel = channels_.emplace_back();
       channel.key = key;
