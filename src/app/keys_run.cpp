@@ -64,7 +64,7 @@ void add_training_keys(KeyTable& table, train::TrainingConfig& c) {
             "sequences of a rank in one pass; 0: its whole share");
   table.add("device", c.device, "auto | cpu | cuda");
   table.add("cuda_graph", c.cuda_graph,
-            "launch a step as one CUDA graph where no host takes part; the same bits either way");
+            "launch a step as one CUDA graph where no host takes part; false: kernel by kernel");
   table.add("threads", c.threads, "CPU threads a rank; 0: cores / ranks on the node");
   table.add("max_hours", c.max_hours, "stop with a checkpoint after this time; 0: no limit");
   table.add("run_dir", c.run_dir, "folder of checkpoints, metrics and the configuration");
