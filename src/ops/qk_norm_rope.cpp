@@ -1,12 +1,12 @@
 #include "shoal/ops/qk_norm_rope.hpp"
 
-#include <limits>
-
 #include "ops/contract.hpp"
 #include "shoal/ops/partials.hpp"
 
 namespace shoal::ops {
 namespace {
+
+constexpr std::int64_t kMaxRows = std::int64_t{1} << 30;  // kernels number them in i32
 
 /// What all three have in common: T tokens, the packed projection and the angles.
 struct Common {
@@ -23,8 +23,8 @@ void check_common(const Common& a, Where at = Where::current()) {
   expect(a.layout.heads > 0 && a.layout.groups > 0 && a.layout.head_dim > 0 &&
              a.layout.head_dim % 2 == 0,
          "qk_norm_rope: heads, groups and an even head_dim must be positive", at);
-  expect(T * (a.layout.heads + a.layout.groups) <= std::numeric_limits<std::int32_t>::max(),
-         "qk_norm_rope: more heads of tokens than i32 can number", at);
+  expect(T * (a.layout.heads + a.layout.groups) <= kMaxRows,
+         "qk_norm_rope: at most 2^30 heads of tokens", at);
   expect_floating(a.qkv_TC, "qkv", at);
   expect_shape(a.qkv_TC, {T, a.layout.qkv_columns()}, "qkv", at);
   expect_tensor(a.cos_PC, table, DType::f32, "cos", at);

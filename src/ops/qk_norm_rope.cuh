@@ -27,8 +27,23 @@ struct HeadsCommon {
   [[nodiscard]] __device__ std::int64_t rstd_at(std::int64_t t, int j) const {
     return t * (heads + groups) + j;
   }
-  [[nodiscard]] __device__ std::int64_t angles_at(std::int64_t t) const {
-    return std::int64_t{position_T[t]} * half;
+};
+
+/// Goes through the heads of tokens, `step` of them at a time, without a division for each.
+struct HeadCursor {
+  int token, head, token_step, head_step, heads;
+  __device__ HeadCursor(int row, int step, int heads_of_token)
+      : token{row / heads_of_token},
+        head{row % heads_of_token},
+        token_step{step / heads_of_token},
+        head_step{step % heads_of_token},
+        heads{heads_of_token} {}
+  __device__ void next() {
+    token += token_step;
+    head += head_step;
+    if (head < heads) return;
+    head -= heads;
+    ++token;
   }
 };
 
@@ -84,10 +99,10 @@ struct AnglePiece {
   Angles<N> at[kChunks];
 };
 template <int N, int kChunks, class Elem>
-__device__ inline AnglePiece<N, kChunks> load_angles(const HeadsCommon<Elem>& c, std::int64_t t,
+__device__ inline AnglePiece<N, kChunks> load_angles(const HeadsCommon<Elem>& c, int position,
                                                      const LanePlace& place) {
   AnglePiece<N, kChunks> piece{};
-  const std::int64_t row = c.angles_at(t);
+  const std::int64_t row = std::int64_t{position} * c.half;
 #pragma unroll
   for (int i = 0; i < kChunks; ++i) {
     if (!place.has(i)) continue;
@@ -97,16 +112,16 @@ __device__ inline AnglePiece<N, kChunks> load_angles(const HeadsCommon<Elem>& c,
   return piece;
 }
 
-/// Rotation by the angles, or by their opposite (direction -1).
+/// Rotation by the angles, or by their opposite (direction -1), times `factor`.
 template <int N>
 __device__ inline Halves<float, N> rotate(const Halves<float, N>& x, const Angles<N>& angles,
-                                          float direction) {
+                                          float direction, float factor) {
   Halves<float, N> y;
 #pragma unroll
   for (int k = 0; k < N; ++k) {
-    const float cos = angles.cos.v[k], sin = direction * angles.sin.v[k];
-    y.a.v[k] = x.a.v[k] * cos - x.b.v[k] * sin;
-    y.b.v[k] = x.b.v[k] * cos + x.a.v[k] * sin;
+    const float cos = factor * angles.cos.v[k], sin = factor * angles.sin.v[k];
+    y.a.v[k] = x.a.v[k] * cos - direction * x.b.v[k] * sin;
+    y.b.v[k] = x.b.v[k] * cos + direction * x.a.v[k] * sin;
   }
   return y;
 }
@@ -120,23 +135,33 @@ __device__ inline Halves<float, N> times(const Halves<float, N>& x, const Halves
   }
   return z;
 }
-/// x + y * factor.
+/// z + x * y.
 template <int N>
-__device__ inline Halves<float, N> plus(const Halves<float, N>& x, const Halves<float, N>& y,
-                                        float factor) {
-  Halves<float, N> z;
+__device__ inline Halves<float, N> add_product(Halves<float, N> z, const Halves<float, N>& x,
+                                               const Halves<float, N>& y) {
 #pragma unroll
   for (int k = 0; k < N; ++k) {
-    z.a.v[k] = x.a.v[k] + y.a.v[k] * factor;
-    z.b.v[k] = x.b.v[k] + y.b.v[k] * factor;
+    z.a.v[k] += x.a.v[k] * y.a.v[k];
+    z.b.v[k] += x.b.v[k] * y.b.v[k];
   }
   return z;
 }
+/// z + x * factor.
 template <int N>
-__device__ inline float total(const Halves<float, N>& x) {
-  float sum = 0.0F;
+__device__ inline Halves<float, N> add_scaled(Halves<float, N> z, const Halves<float, N>& x,
+                                              float factor) {
 #pragma unroll
-  for (int k = 0; k < N; ++k) sum += x.a.v[k] + x.b.v[k];
+  for (int k = 0; k < N; ++k) {
+    z.a.v[k] += x.a.v[k] * factor;
+    z.b.v[k] += x.b.v[k] * factor;
+  }
+  return z;
+}
+/// sum + <x, y>.
+template <int N>
+__device__ inline float add_dot(float sum, const Halves<float, N>& x, const Halves<float, N>& y) {
+#pragma unroll
+  for (int k = 0; k < N; ++k) sum += x.a.v[k] * y.a.v[k] + x.b.v[k] * y.b.v[k];
   return sum;
 }
 /// Over the lanes of a head; all lanes of the warp must call.
@@ -161,7 +186,10 @@ struct HeadSplit {
 /// (null: absent) allow.
 template <class Elem, class Body, class... Pointers>
 void with_head_split(int half, const Body& body, const Pointers*... pointers) {
-  constexpr int kWide = kVecWidth<Elem>, kTimes = 8;
+#ifndef HEAD_WIDE
+#define HEAD_WIDE 8
+#endif
+  constexpr int kWide = sizeof(Elem) == 4 ? 4 : HEAD_WIDE, kTimes = 8;
   if (half <= kWarpSize * kWide && allows_vectors<Elem, kWide>(half, pointers...)) {
     body(HeadSplit<kWide, 1>{});
   } else if (half <= kWarpSize * 4 && allows_vectors<Elem, 4>(half, pointers...)) {

@@ -24,56 +24,61 @@ struct Backward {
   std::int64_t tokens_per_part;
 };
 
-/// Heads first to first + heads - 1 of some tokens; row r is head r % heads of token r / heads.
+/// Heads first, first + 1, ... of every token_step-th token from `token` on.
 struct HeadRange {
-  std::int64_t token;
-  int first, heads, rows;
-  [[nodiscard]] __device__ std::int64_t t(int row) const { return token + row / heads; }
-  [[nodiscard]] __device__ int j(int row) const { return first + row % heads; }
+  std::int64_t token, token_step;
+  int tokens, first, heads;
+  [[nodiscard]] __device__ std::int64_t t(const HeadCursor& at) const {
+    return token + at.token * token_step;
+  }
+  [[nodiscard]] __device__ int j(const HeadCursor& at) const { return first + at.head; }
+  [[nodiscard]] __device__ bool holds(const HeadCursor& at) const { return at.token < tokens; }
 };
 
-/// What a lane reads of one head.
+/// What a lane reads of one head ahead of its turn.
 template <class Elem, int N, int kChunks>
-struct HeadRow {
+struct Row {
   HeadPiece<Elem, N, kChunks> dy, x;
-  AnglePiece<N, kChunks> angles;
+  int position;
   float rstd;
 };
 template <int N, int kChunks, class Elem>
-__device__ HeadRow<Elem, N, kChunks> load_row(const Backward<Elem>& a, const HeadRange& range,
-                                              int row, const LanePlace& place) {
-  HeadRow<Elem, N, kChunks> out{};
-  if (row >= range.rows) return out;
-  const std::int64_t t = range.t(row), at = a.c.qkv_at(t, range.j(row));
-  out.dy = load_head<N, kChunks>(a.dqkv_TC + at, place);
-  if (a.rstd_TJ != nullptr) {
-    out.x = load_head<N, kChunks>(a.c.qkv_TC + at, place);
-    out.rstd = a.rstd_TJ[a.c.rstd_at(t, range.j(row))];
-  }
-  out.angles = load_angles<N, kChunks>(a.c, t, place);
-  return out;
+__device__ Row<Elem, N, kChunks> load_row(const Backward<Elem>& a, const HeadRange& range,
+                                          const HeadCursor& at, const LanePlace& place) {
+  Row<Elem, N, kChunks> row{};
+  if (!range.holds(at)) return row;
+  const std::int64_t t = range.t(at), i = a.c.qkv_at(t, range.j(at));
+  row.dy = load_head<N, kChunks>(a.dqkv_TC + i, place);
+  row.position = a.c.position_T[t];
+  row.rstd = 1.0F;
+  if (a.rstd_TJ == nullptr) return row;
+  row.x = load_head<N, kChunks>(a.c.qkv_TC + i, place);
+  row.rstd = a.rstd_TJ[a.c.rstd_at(t, range.j(at))];
+  return row;
 }
 
-/// The gradient of one head, g its gradient turned back; adds to the sums of the weight.
+/// The gradient before the norm of one head from that after it, g = rstd times the gradient turned
+/// back; adds to the sums of the weight.
 template <class Elem, int N, int kChunks>
 __device__ void norm_gradient(HeadPiece<float, N, kChunks>& g, HeadPiece<float, N, kChunks>& sums,
-                              const HeadRow<Elem, N, kChunks>& row,
+                              const Row<Elem, N, kChunks>& row,
                               const HeadPiece<Elem, N, kChunks>& w, int lanes, int half) {
   float dot = 0.0F;
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
-    const Halves<float, N> gx = times(g.at[c], to_floats(row.x.at[c]));
-    sums.at[c] = plus(sums.at[c], gx, row.rstd);
+    const Halves<float, N> x = to_floats(row.x.at[c]);
+    sums.at[c] = add_product(sums.at[c], g.at[c], x);
     g.at[c] = times(g.at[c], to_floats(w.at[c]));
-    dot += total(times(gx, to_floats(w.at[c])));
+    dot = add_dot(dot, g.at[c], x);
   }
   const float along = head_sum(dot, lanes) * row.rstd * row.rstd / static_cast<float>(2 * half);
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
-    g.at[c] = plus({}, plus(g.at[c], to_floats(row.x.at[c]), -along), row.rstd);
+    g.at[c] = add_scaled(g.at[c], to_floats(row.x.at[c]), -along);
   }
 }
 
+/// Writes the gradients of a range of heads; what comes back is this lane's share of the weight's.
 template <int N, int kChunks, class Elem>
 __device__ HeadPiece<float, N, kChunks> backward_heads(const Backward<Elem>& a,
                                                        const HeadRange& range, const Elem* w_d,
@@ -83,18 +88,22 @@ __device__ HeadPiece<float, N, kChunks> backward_heads(const Backward<Elem>& a,
   HeadPiece<float, N, kChunks> sums{};
   HeadPiece<Elem, N, kChunks> w{};
   if (w_d != nullptr) w = load_head<N, kChunks>(w_d, place);
-  auto next = load_row<N, kChunks>(a, range, group, place);
-  for (int base = 0; base < range.rows; base += groups) {
-    const HeadRow<Elem, N, kChunks> row = next;
-    next = load_row<N, kChunks>(a, range, base + groups + group, place);
+  HeadCursor at{group, groups, range.heads};
+  Row<Elem, N, kChunks> next = load_row<N, kChunks>(a, range, at, place);
+  for (int first = 0; first < range.tokens * range.heads; first += groups) {
+    const Row<Elem, N, kChunks> row = next;
+    const HeadCursor now = at;
+    at.next();
+    next = load_row<N, kChunks>(a, range, at, place);
+    const auto angles = load_angles<N, kChunks>(a.c, row.position, place);
     HeadPiece<float, N, kChunks> g;
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
-      g.at[c] = rotate(to_floats(row.dy.at[c]), row.angles.at[c], -1.0F);
+      g.at[c] = rotate(to_floats(row.dy.at[c]), angles.at[c], -1.0F, row.rstd);
     }
     if (w_d != nullptr) norm_gradient(g, sums, row, w, lanes, a.c.half);
-    if (base + group >= range.rows) continue;
-    Elem* dx_d = a.dqkv_TC + a.c.qkv_at(range.t(base + group), range.j(base + group));
+    if (!range.holds(now)) continue;
+    Elem* dx_d = a.dqkv_TC + a.c.qkv_at(range.t(now), range.j(now));
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
       if (place.has(c)) store_halves(dx_d, place, c, g.at[c]);
@@ -134,12 +143,25 @@ __device__ void store_part(float* part_d, const HeadPiece<float, N, kChunks>& su
   __syncthreads();  // `warp_sums` is free for the next call
 }
 
+#ifndef BWD_MIN
+#define BWD_MIN 2
+#endif
+#ifndef INTERLEAVE
+#define INTERLEAVE 1
+#endif
 template <class Elem, int N, int kChunks>
-__global__ void __launch_bounds__(kThreads) backward_kernel(Backward<Elem> a, int lanes) {
-  const std::int64_t token = blockIdx.x * a.tokens_per_part, half = a.c.half;
+__global__ void __launch_bounds__(kThreads, kChunks == 1 ? BWD_MIN : 1)
+    backward_kernel(Backward<Elem> a, int lanes) {
+  const std::int64_t half = a.c.half;
+#if INTERLEAVE
+  const std::int64_t token = blockIdx.x, step = gridDim.x;
+  const auto tokens = static_cast<int>((a.c.T - token + step - 1) / step);
+#else
+  const std::int64_t token = blockIdx.x * a.tokens_per_part, step = 1;
   const auto tokens = static_cast<int>(max(std::int64_t{0}, min(a.c.T - token, a.tokens_per_part)));
-  const HeadRange queries{token, 0, a.c.heads, tokens * a.c.heads};
-  const HeadRange keys{token, a.c.heads, a.c.groups, tokens * a.c.groups};
+#endif
+  const HeadRange queries{token, step, tokens, 0, a.c.heads};
+  const HeadRange keys{token, step, tokens, a.c.heads, a.c.groups};
   const auto of_q = backward_heads<N, kChunks>(a, queries, a.c.q_weight_d, lanes);
   if (a.q_part_Pd != nullptr) {
     store_part(a.q_part_Pd + blockIdx.x * 2 * half, of_q, lanes, a.c.half);

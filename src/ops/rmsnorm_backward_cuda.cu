@@ -72,19 +72,26 @@ __device__ void store_part(float* part_D, Vec<float, N> sum, std::int64_t d, std
   store_vec(part_D + d, sum);
 }
 
+#ifndef INTERLEAVE
+#define INTERLEAVE 1
+#endif
 template <class Elem, int N>
 __global__ void __launch_bounds__(kMaxThreads) backward_kernel(Rows<Elem> a) {
   const std::int64_t d = std::int64_t{threadIdx.x} * N;
-  const std::int64_t begin = blockIdx.x * a.rows_per_part;
+#if INTERLEAVE
+  const std::int64_t begin = blockIdx.x, end = a.T, step = gridDim.x;
+#else
+  const std::int64_t begin = blockIdx.x * a.rows_per_part, step = 1;
   const std::int64_t end = min(a.T, begin + a.rows_per_part);
+#endif
   Vec<float, N> w{}, sum{};
   if (d < a.D) w = load_floats<N>(a.w_D + d);
-  RowPiece<Elem, N> next = load_piece<N>(a, begin + threadIdx.y, end, d);
+  RowPiece<Elem, N> next = load_piece<N>(a, begin + threadIdx.y * step, end, d);
   int turn = 0;
-  for (std::int64_t base = begin; base < end; base += blockDim.y) {
+  for (std::int64_t base = begin; base < end; base += blockDim.y * step) {
     const RowPiece<Elem, N> row = next;
-    const std::int64_t t = base + threadIdx.y;
-    next = load_piece<N>(a, t + blockDim.y, end, d);
+    const std::int64_t t = base + threadIdx.y * step;
+    next = load_piece<N>(a, t + blockDim.y * step, end, d);
     const Vec<float, N> dy = to_floats(row.dy), x = to_floats(row.x);
     float dot = 0.0F;
 #pragma unroll

@@ -1,6 +1,6 @@
 // bench_passes: the time of each memory-bound pass of a training step, and the share of this
 // device's copy bandwidth that it reaches if every input is read and every output written once.
-// Needs a GPU. Usage: bench_passes [shape]
+// Needs a GPU. Usage: bench_passes [shape or "" [words of passes]]
 #include <cmath>
 #include <string>
 
@@ -29,7 +29,7 @@ struct Model {
 /// Prints one line a pass.
 class Table {
  public:
-  explicit Table(const Exec& exec) : exec_{exec} {
+  Table(const Exec& exec, std::string only) : exec_{exec}, only_{std::move(only)} {
     constexpr std::int64_t kBytes = std::int64_t{1} << 30;
     const Tensor from{DeviceKind::cuda, {kBytes}, DType::u8},
         to{DeviceKind::cuda, {kBytes}, DType::u8};
@@ -38,10 +38,11 @@ class Table {
     copy_rate_ = 2.0 * kBytes / ms * 1e-6;
     std::printf("copy %.0f GB/s\n", copy_rate_);
   }
-  void pass(const char* what, std::int64_t bytes, const std::function<void()>& body) const {
+  void pass(const std::string& what, std::int64_t bytes, const std::function<void()>& body) const {
+    if (what.find(only_) == std::string::npos) return;
     const double ms = milliseconds(exec_, body, 4);
     const double rate = static_cast<double>(bytes) / ms * 1e-6;
-    std::printf("  %-32s %8.1f us %6.0f GB/s %4.0f %% of copy\n", what, 1e3 * ms, rate,
+    std::printf("  %-32s %8.1f us %6.0f GB/s %4.0f %% of copy\n", what.c_str(), 1e3 * ms, rate,
                 100.0 * rate / copy_rate_);
     std::fflush(stdout);
   }
@@ -67,6 +68,7 @@ class Table {
 
  private:
   const Exec& exec_;
+  std::string only_;
   double copy_rate_ = 0.0;  ///< GB/s
 };
 
@@ -253,8 +255,8 @@ void time_vocabulary(const Table& table, const Model& m) {
   });
 }
 
-void time_all(const Exec& exec, const std::string& only) {
-  const Table table{exec};
+void time_all(const Exec& exec, const std::string& only, const std::string& pass) {
+  const Table table{exec, pass};
   for (const Model& m : {Model{"fine", 16384, 2048, {16, 16, 128}, 64, 8, 1024, 50304},
                          Model{"small", 65536, 768, {12, 4, 64}, 8, 2, 2048, 32000}}) {
     if (!only.empty() && only != m.name) continue;
@@ -277,7 +279,7 @@ int main(int argc, char** argv) {
   try {
     const shoal::Exec exec{shoal::DeviceKind::cuda,
                            {.persistent = 0, .saved = {}, .scratch = std::int64_t{1} << 30}};
-    shoal::bench::time_all(exec, argc > 1 ? argv[1] : "");
+    shoal::bench::time_all(exec, argc > 1 ? argv[1] : "", argc > 2 ? argv[2] : "");
     return 0;
   } catch (const std::exception& e) {
     std::printf("bench_passes: %s\n", e.what());
