@@ -3,6 +3,7 @@
 #include "shoal/base/error.hpp"
 #include "shoal/ops/exchange.hpp"
 #include "shoal/ops/permute.hpp"
+#include "shoal/ops/take.hpp"
 
 namespace shoal::parallel {
 namespace {
@@ -136,17 +137,23 @@ void ExpertDispatcher::combine(const Exec& exec, const nn::DispatchCombine& args
 void ExpertDispatcher::combine_backward(const Exec& exec, const nn::DispatchCombineBackward& args,
                                         const nn::DispatchPlan& plan) {
   const ScratchScope scope{exec};
+  ops::take(exec,
+            {.out = args.weight_R, .values = plan.exchange.weight_NK, .index = plan.slot_of_row_R});
   const TensorView dy_ND = send_out(exec, args.dy_TD, plan, {});
+  ops::gather_rows(exec, {.rows_RD = args.drows_RD,
+                          .x_TD = dy_ND,
+                          .slot_of_row_R = plan.slot_of_row_R,
+                          .slots_per_token = plan.row_of_slot_TK.dim(1)});
+}
+
+void ExpertDispatcher::weight_backward(const Exec& exec, const nn::DispatchWeightBackward& args,
+                                       const nn::DispatchPlan& plan) {
+  const ScratchScope scope{exec};
   const std::int64_t N = plan.exchange.counts->received;
   const TensorView dweight_NK =
       rows_like(exec, plan.row_of_slot_TK.dim(0), plan.exchange.weight_NK).rows(0, N);
-  ops::combine_rows_backward(exec, {.drows_RD = args.drows_RD,
-                                    .dweight_TK = dweight_NK,
-                                    .dy_TD = dy_ND,
-                                    .rows_RD = args.rows_RD,
-                                    .row_of_slot_TK = used(plan.row_of_slot_TK, N),
-                                    .slot_of_row_R = plan.slot_of_row_R,
-                                    .weight_TK = used(plan.exchange.weight_NK, N)});
+  ops::take(exec,
+            {.out = dweight_NK, .values = args.dweight_R, .index = used(plan.row_of_slot_TK, N)});
   const TensorView dweight_SK = send_back(exec, dweight_NK, plan, {});
   ops::gather_slots(exec, {.y_TK = args.dweight_TK,
                            .x_SK = dweight_SK,

@@ -31,7 +31,10 @@ TEST_P(ExpertDispatcherTest, PlansOfManyLayersLiveAtOnce) {
   }
   for (Layer& layer : layers) layer.dispatch();
   for (Layer& layer : layers) layer.combine();
-  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) layer->combine_backward();
+  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
+    layer->combine_backward();
+    layer->weight_backward();
+  }
   layers.front().plan();  // as recomputation does
   layers.front().dispatch();
   for (Layer& layer : layers) layer.dispatch_backward();
@@ -65,6 +68,7 @@ TEST_P(ExpertDispatcherTest, TheJournalCountsWhatTheFormulaSays) {
     EXPECT_EQ(bytes_of([&] { layer.dispatch(); }), volume.dispatch);
     EXPECT_EQ(bytes_of([&] { layer.combine(); }), volume.combine);
     EXPECT_EQ(bytes_of([&] { layer.combine_backward(); }), volume.combine_backward);
+    EXPECT_EQ(bytes_of([&] { layer.weight_backward(); }), volume.weight_backward);
     EXPECT_EQ(bytes_of([&] { layer.dispatch_backward(); }), volume.dispatch_backward);
     const CopyCounts bound = most_copies(shape, 0.0);
     EXPECT_LE(copies.sent, bound.sent);
@@ -157,6 +161,7 @@ TEST_P(ExpertDispatcherTest, OverlappingWorkRunsOnceAndMayWriteWhatIsAdded) {
   EXPECT_EQ(calls, 1);
   layer.combine();
   layer.combine_backward();
+  layer.weight_backward();
   const TensorView add = in.mine(in.add);
   const auto values = download_floats(exec_, add);
   zero(exec_, add);
@@ -186,10 +191,11 @@ TEST_P(ExpertDispatcherTest, ADryExecCountsTheScratchOfTheRealOne) {
     d.plan(exec, plan, {.index_TK = index, .weight_TK = weight});
     d.dispatch(exec, {.rows_RD = rows, .x_TD = x}, plan);
     d.combine(exec, {.y_TD = y, .rows_RD = rows, .weight_TK = weight, .add_TD = {}}, plan);
+    const TensorView weight_R =
+        persistent(exec, {d.max_rows(r.T, r.K)}, DType::f32, MemoryKind::batch);
     d.combine_backward(
-        exec,
-        {.drows_RD = rows, .dweight_TK = weight, .dy_TD = y, .rows_RD = rows, .weight_TK = weight},
-        plan);
+        exec, {.drows_RD = rows, .weight_R = weight_R, .dy_TD = y, .weight_TK = weight}, plan);
+    d.weight_backward(exec, {.dweight_TK = weight, .dweight_R = weight_R}, plan);
     d.dispatch_backward(exec, {.dx_TD = y, .drows_RD = rows, .add_TD = {}}, plan);
     const ArenaPlan memory = exec.arena().plan();
     return std::pair{memory.scratch, memory.saved.front()};

@@ -54,6 +54,8 @@ class ExpertDispatcher final : public nn::TokenDispatcher {
                const nn::DispatchPlan& plan) override;
   void combine_backward(const Exec& exec, const nn::DispatchCombineBackward& args,
                         const nn::DispatchPlan& plan) override;
+  void weight_backward(const Exec& exec, const nn::DispatchWeightBackward& args,
+                       const nn::DispatchPlan& plan) override;
   void dispatch_backward(const Exec& exec, const nn::DispatchBackward& args,
                          const nn::DispatchPlan& plan) override;
 
