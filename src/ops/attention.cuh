@@ -114,6 +114,11 @@ template <class Elem>
 void launch_key_gradient_mma(const Exec& exec, const BackwardCall<Elem>& call);
 template <class Elem>
 void launch_query_gradient_mma(const Exec& exec, const BackwardCall<Elem>& call);
+/// Both gradients on warpgroup products (hopper/attention_backward_kernel.cuh); `scratch` holds
+/// backward_work_floats, `call.delta` is not read.
+template <class Elem>
+void launch_backward_wgmma(const Exec& exec, const AttentionBackward& args,
+                           const BackwardCall<Elem>& call, float* scratch);
 void launch_forward_simt(const Exec& exec, const ForwardCall<float>& call);
 void launch_backward_simt(const Exec& exec, const BackwardCall<float>& call);
 
