@@ -7,7 +7,7 @@
 namespace shoal::ops {
 
 AttentionScratch attention_forward_scratch(const Exec& exec, const AttentionForward& a) {
-  if (exec.on_gpu()) return {};
+  if (exec.on_gpu()) return {1, query_order_words(a.q.rows.dim(0))};
   return {omp_get_max_threads(), cpu::ForwardTile::floats(a.q.head_dim)};
 }
 
