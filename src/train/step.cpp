@@ -163,7 +163,7 @@ void TrainStep::gather_bias(const Exec& exec) const {
   if (all_bias_.absent()) return;
   const TensorView& mine = state_->model_state().bias_block;
   copy(exec, all_bias_.bytes_begin(), mine.bytes_begin(), mine.bytes());
-  if (pp_ != nullptr) pp_->all_reduce(exec, all_bias_, comm::ReduceOp::sum);
+  pp_->all_reduce(exec, all_bias_, comm::ReduceOp::sum);
 }
 
 void TrainStep::read_back(const Exec& exec, int slot) {

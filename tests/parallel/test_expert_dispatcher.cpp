@@ -177,8 +177,11 @@ TEST_P(ExpertDispatcherTest, ADryExecCountsTheScratchOfTheRealOne) {
   const Routing r = spread(13, 3, 8);
   const Exec real = make_exec(DeviceKind::cpu, 4), dry = Exec::dry(DeviceKind::cpu);
   ExpertDispatcher dispatcher = make(r.E, 1.5);
-  ExpertDispatcher planned{{.experts = r.E, .ranks = world_.size(), .buffer_factor = 1.5},
-                           DeviceKind::cpu};
+  const Communicator paper = Communicator::on_paper(world_.rank(), world_.size());
+  const auto nobody = comm::make_host_collectives(paper, DeviceKind::cpu);
+  ExpertDispatcher planned{
+      {.experts = r.E, .buffer_factor = 1.5, .group = paper, .collectives = *nobody},
+      DeviceKind::cpu};
   const auto scratch_of = [&](const Exec& exec, ExpertDispatcher& d) {
     const auto view = [&](const Shape& shape, DType dtype) {
       return persistent(exec, shape, dtype, MemoryKind::batch);

@@ -19,12 +19,12 @@ namespace shoal::train {
 /// its messages go through the host, and beside NCCL collectives they were seen to hang.
 [[nodiscard]] comm::CollectivesOptions collectives_options(const parallel::ParallelConfig& config);
 
-/// How a rank reaches the others. On paper (a plan on a dry Exec) there is no factory.
+/// How a rank reaches the others; on a dry Exec both may be of groups on paper.
 struct RankLinks {
   const parallel::ProcessGroups* groups = nullptr;
   const comm::CollectivesFactory* factory = nullptr;
 
-  /// Collectives of a group; null on paper. Collective over the world.
+  /// Collectives of a group. Collective over the world, except on paper.
   [[nodiscard]] std::unique_ptr<comm::TensorCollectives> make(const Communicator& group) const;
 };
 
@@ -71,7 +71,7 @@ class TrainState {
   nn::RankLayout layout_;
   nn::ParameterStore store_;
   nn::ModelState model_state_;
-  std::unique_ptr<comm::TensorCollectives> tp_, ep_;  ///< null on paper
+  std::unique_ptr<comm::TensorCollectives> tp_, ep_;
   std::unique_ptr<nn::ShardGroup> tensor_group_;
   TensorView overflow_;
   std::unique_ptr<nn::TokenDispatcher> dispatcher_;
