@@ -1,0 +1,36 @@
+#pragma once
+#include <cstdint>
+
+/// The inmost loops of a packed product: up to 32 x 32 sums from packed panels
+/// (product_pack_cpu.hpp). Each sum runs over the inner index in order, whatever surrounds it.
+namespace shoal::ops::cpu {
+
+inline constexpr std::int64_t kBlock = 32;  // rows and columns of a block
+
+struct BlockCall {
+  const float* a = nullptr;  ///< ceil(rows / 16) panels of `tiles` tiles, lines along inner
+  const float* b = nullptr;  ///< ceil(columns / 16) panels of `tiles` tiles, lines along outer
+  std::int64_t tiles = 0;
+  std::int64_t rows = 0;     ///< at most kBlock
+  std::int64_t columns = 0;  ///< at most kBlock
+  float* sums = nullptr;     ///< [32, 32]; beyond rows and columns: anything
+};
+using BlockKernel = void (*)(const BlockCall&);
+
+void block_avx512(const BlockCall& call);       ///< fp32 words
+void block_avx512_bf16(const BlockCall& call);  ///< bf16 pairs
+void block_amx(const BlockCall& call);          ///< bf16 pairs, within the life of AmxTiles
+
+/// Shapes this thread's tile registers for block_amx while it lives, if wanted.
+class AmxTiles {
+ public:
+  explicit AmxTiles(bool wanted);
+  ~AmxTiles();
+  AmxTiles(const AmxTiles&) = delete;
+  AmxTiles& operator=(const AmxTiles&) = delete;
+
+ private:
+  bool wanted_;
+};
+
+}  // namespace shoal::ops::cpu
