@@ -9,7 +9,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,amx-tile,amx-bf16")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,f16c,fma,amx-tile,amx-bf16")
 
 namespace shoal::ops::cpu {
 namespace {
@@ -64,6 +64,50 @@ void run_slices(const BlockCall& c) {
       run_slice<Step, 2>(a, c.b, c.tiles, c.sums + r * kBlock);
     } else {
       run_slice<Step, 1>(a, c.b, c.tiles, c.sums + r * kBlock);
+    }
+  }
+}
+
+struct Lanes16 {
+  static __m512 load(const float* p, __mmask16 m) { return _mm512_maskz_loadu_ps(m, p); }
+  static __m512 load(const Bf16* p, __mmask16 m) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+  }
+  static __m512 load(const Half* p, __mmask16 m) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, p));
+  }
+  static void store(float* p, __mmask16 m, __m512 x) { _mm512_mask_storeu_ps(p, m, x); }
+  /// As from_float<Bf16>: to nearest even, NaN kept, subnormal values too.
+  static void store(Bf16* p, __mmask16 m, __m512 x) {
+    const __m512i bits = _mm512_castps_si512(x);
+    const __m512i high = _mm512_srli_epi32(bits, 16);
+    const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+    const __m512i bias = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF));
+    const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, bias), 16);
+    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    const __m512i kept = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
+    const __m512i result = _mm512_mask_mov_epi32(rounded, nan, kept);
+    _mm256_mask_storeu_epi16(p, m, _mm512_cvtepi32_epi16(result));
+  }
+  static void store(Half* p, __mmask16 m, __m512 x) {
+    _mm256_mask_storeu_epi16(p, m, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  }
+};
+
+template <class C>
+void store(const StoreCall& s) {
+  for (std::int64_t r = 0; r < s.rows; ++r) {
+    C* c = reinterpret_cast<C*>(s.c) + r * s.c_stride;
+    for (std::int64_t j = 0; j < s.columns; j += kPanel) {
+      const std::int64_t left = s.columns - j;
+      const auto mask = static_cast<__mmask16>(left >= kPanel ? 0xFFFFU : (1U << left) - 1U);
+      __m512 sum = _mm512_load_ps(s.sums + r * kBlock + j);
+      if (s.earlier != nullptr) {
+        sum = _mm512_add_ps(Lanes16::load(s.earlier + r * s.earlier_stride + j, mask), sum);
+      }
+      if (s.add) sum = _mm512_add_ps(Lanes16::load(c + j, mask), sum);
+      Lanes16::store(c + j, mask, sum);
     }
   }
 }
@@ -125,6 +169,12 @@ void block_amx(const BlockCall& c) {
   _tile_stored(3, c.sums + kPanel * kBlock + kPanel, kSumStride);
 }
 
+void store_avx512(const StoreCall& call) {
+  if (call.c_type == DType::f32) return store<float>(call);
+  if (call.c_type == DType::bf16) return store<Bf16>(call);
+  store<Half>(call);
+}
+
 AmxTiles::AmxTiles(bool wanted) : wanted_{wanted} {
   if (wanted_) load_config();
 }
@@ -145,6 +195,9 @@ void block_avx512_bf16(const BlockCall&) {
 }
 void block_amx(const BlockCall&) {
   fail("product", "this kernel needs AMX");
+}
+void store_avx512(const StoreCall&) {
+  fail("product", "this kernel needs AVX-512");
 }
 AmxTiles::AmxTiles(bool wanted) : wanted_{wanted} {}
 AmxTiles::~AmxTiles() = default;

@@ -1,5 +1,8 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
+
+#include "shoal/tensor/dtype.hpp"
 
 /// The inmost loops of a packed product: up to 32 x 32 sums from packed panels
 /// (product_pack_cpu.hpp). Each sum runs over the inner index in order, whatever surrounds it.
@@ -20,6 +23,20 @@ using BlockKernel = void (*)(const BlockCall&);
 void block_avx512(const BlockCall& call);       ///< fp32 words
 void block_avx512_bf16(const BlockCall& call);  ///< bf16 pairs
 void block_amx(const BlockCall& call);          ///< bf16 pairs, within the life of AmxTiles
+
+/// Rows of 32 sums in their place.
+struct StoreCall {
+  std::byte* c = nullptr;  ///< f32, bf16 or f16, the first element of the block
+  DType c_type = DType::f32;
+  std::int64_t c_stride = 0;        ///< elements
+  float* sums = nullptr;            ///< [32, 32]
+  const float* earlier = nullptr;   ///< added to the sums, or null
+  std::int64_t earlier_stride = 0;  ///< floats
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  bool add = false;  ///< c keeps its value
+};
+void store_avx512(const StoreCall& call);
 
 /// Shapes this thread's tile registers for block_amx while it lives, if wanted.
 class AmxTiles {

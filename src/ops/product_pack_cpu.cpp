@@ -1,7 +1,5 @@
 #include "ops/product_pack_cpu.hpp"
 
-#include <algorithm>
-
 #include "shoal/base/error.hpp"
 #include "shoal/base/math.hpp"
 
@@ -114,15 +112,19 @@ void pack_tile(float* tile, const typename Source::Elem* x, std::int64_t stride,
   for (int i = 0; i < 16; ++i) _mm512_store_si512(tile + i * kPanel, line[i]);
 }
 
+/// Tiles in the order in which the source lies in memory.
 template <class Source, bool inner_first, bool transposed>
 void pack(float* panels, const PackCall& c) {
   const auto* x = reinterpret_cast<const typename Source::Elem*>(c.source);
-  constexpr std::int64_t kInnerOfTile = kPanel * Source::kInner;
-  for (std::int64_t o = 0; o < c.outer; o += kPanel) {
-    for (std::int64_t k = 0; k < c.inner; k += kInnerOfTile, panels += kTileWords) {
-      const auto* first = x + (inner_first ? k * c.stride + o : o * c.stride + k);
-      pack_tile<Source, inner_first, transposed>(panels, first, c.stride, c.outer - o, c.inner - k);
-    }
+  constexpr std::int64_t kInner = kPanel * Source::kInner;
+  const std::int64_t down = ceil_div(c.outer, kPanel), across = ceil_div(c.inner, kInner);
+  for (std::int64_t i = 0; i < down * across; ++i) {
+    const std::int64_t panel = inner_first ? i % down : i / across;
+    const std::int64_t tile = inner_first ? i / down : i % across;
+    const std::int64_t o = panel * kPanel, k = tile * kInner;
+    const auto* first = x + (inner_first ? k * c.stride + o : o * c.stride + k);
+    pack_tile<Source, inner_first, transposed>(panels + (panel * across + tile) * kTileWords, first,
+                                               c.stride, c.outer - o, c.inner - k);
   }
 }
 

@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "ops/convert_cpu.hpp"
 #include "ops/product_block_cpu.hpp"
 #include "ops/product_pack_cpu.hpp"
 #include "ops/product_tile_cpu.hpp"
@@ -9,18 +8,18 @@
 namespace shoal::ops::cpu {
 namespace {
 
-// The inner block: the packed columns of b (512 KiB) stay in a second-level cache, 32 rows of a and
-// 32 columns of b nearly fit the first.
+// The inner block: both packed operands (512 KiB each) stay in a second-level cache.
 constexpr std::int64_t kBlockTiles = 16;
+constexpr std::int64_t kPanelsOfA = kTileRows / kPanel * kBlockTiles * kTileWords;
 constexpr std::int64_t kPanelsOfB = kTileColumns / kPanel * kBlockTiles * kTileWords;
-constexpr std::int64_t kPanelsOfA = kBlock / kPanel * kBlockTiles * kTileWords;
 
+/// `sums` keeps what earlier inner blocks gave to a tile of bf16 or f16; c itself does for f32.
 struct Buffers {
-  float *b, *a, *block, *sums;
+  float *a, *b, *block, *sums;
   explicit Buffers(float* base)
-      : b{base}, a{b + kPanelsOfB}, block{a + kPanelsOfA}, sums{block + kBlock * kBlock} {}
+      : a{base}, b{a + kPanelsOfA}, block{b + kPanelsOfB}, sums{block + kBlock * kBlock} {}
   static constexpr std::int64_t kFloats =
-      kPanelsOfB + kPanelsOfA + kBlock * kBlock + kTileRows * kTileColumns;
+      kPanelsOfA + kPanelsOfB + kBlock * kBlock + kTileRows * kTileColumns;
 };
 
 struct Kernel {
@@ -36,93 +35,76 @@ Kernel kernel_of(ProductKernel kernel) {
 /// A part of the inner index.
 struct Inner {
   std::int64_t first, count;
+  bool is_first, is_last;
 };
 
-PackCall pack_call(const ProductForm& form, Word word, const std::byte* data, std::int64_t stride,
-                   bool inner_first, std::int64_t outer, const Inner& inner) {
-  const std::int64_t offset =
-      inner_first ? inner.first * stride + outer : outer * stride + inner.first;
+/// One operand's part: outer indices of the tile, inner indices of the block.
+PackCall operand(const ProductForm& form, Word word, const std::byte* data, bool inner_first,
+                 std::int64_t stride, std::int64_t outer, std::int64_t inner) {
+  const std::int64_t offset = inner_first ? inner * stride + outer : outer * stride + inner;
   return {.source = data + offset * size_of(form.elem),
           .stride = stride,
           .inner_first = inner_first,
-          .inner = inner.count,
           .elem = form.elem,
           .word = word};
 }
 
-/// Where the sums of a block go.
-template <class C>
-struct Target {
-  Rows<C> c;         // of the tile
-  Rows<float> sums;  // of the inner blocks so far
-  bool is_first, is_last, add;
-};
-
-template <class C>
-void store_block(const Target<C>& t, float* block, const Tile& at) {
-  for (std::int64_t r = 0; r < at.rows; ++r) {
-    float* sum = block + r * kBlock;
-    float* before = t.sums.row(at.row + r) + at.column;
-    C* c = t.c.row(at.row + r) + at.column;
-    if (!t.is_first) {
-#pragma omp simd
-      for (std::int64_t j = 0; j < at.columns; ++j) sum[j] += before[j];
-    }
-    if (!t.is_last) {
-      std::copy_n(sum, at.columns, before);
-    } else if (t.add) {
-#pragma omp simd
-      for (std::int64_t j = 0; j < at.columns; ++j) c[j] = from_float<C>(to_float(c[j]) + sum[j]);
-    } else {
-      from_floats(c, sum, at.columns);
-    }
-  }
-}
-
-/// One inner block of a tile.
-template <class C>
-void run_inner(const Product& p, const ProductForm& form, const Tile& tile, const Inner& inner,
-               const Kernel& kernel, const Buffers& buffers, const Target<C>& target) {
-  const std::int64_t tiles = ceil_div(inner.count, kPanel * elements_of(kernel.word));
-  PackCall b = pack_call(form, kernel.word, p.b, form.b_transposed ? p.inner : p.columns,
-                         !form.b_transposed, tile.column, inner);
+void pack_operands(const Product& p, const ProductForm& form, const Tile& tile, const Inner& inner,
+                   Word word, const Buffers& buffers) {
+  PackCall a = operand(form, word, p.a, form.a_transposed, form.a_transposed ? p.rows : p.inner,
+                       tile.row, inner.first);
+  a.outer = tile.rows;
+  a.inner = inner.count;
+  a.line = Line::inner;
+  pack_panels(buffers.a, a);
+  PackCall b = operand(form, word, p.b, !form.b_transposed, form.b_transposed ? p.inner : p.columns,
+                       tile.column, inner.first);
   b.outer = tile.columns;
+  b.inner = inner.count;
   b.line = Line::outer;
   pack_panels(buffers.b, b);
-  for (std::int64_t r = 0; r < tile.rows; r += kBlock) {
-    PackCall a = pack_call(form, kernel.word, p.a, form.a_transposed ? p.rows : p.inner,
-                           form.a_transposed, tile.row + r, inner);
-    a.outer = std::min(kBlock, tile.rows - r);
-    pack_panels(buffers.a, a);
-    for (std::int64_t j = 0; j < tile.columns; j += kBlock) {
-      const Tile block{r, j, a.outer, std::min(kBlock, tile.columns - j)};
-      kernel.run({.a = buffers.a,
-                  .b = buffers.b + j / kPanel * tiles * kTileWords,
-                  .tiles = tiles,
-                  .rows = block.rows,
-                  .columns = block.columns,
-                  .sums = buffers.block});
-      store_block(target, buffers.block, block);
-    }
-  }
 }
 
-template <class C>
-void run_tile(const Product& p, const ProductForm& form, const Tile& tile, const Kernel& kernel,
-              const Buffers& buffers) {
-  const Rows<C> c{reinterpret_cast<C*>(p.c) + tile.row * p.columns + tile.column, p.columns};
-  const Rows<float> sums{buffers.sums, tile.columns};
-  const std::int64_t step = kBlockTiles * kPanel * elements_of(kernel.word);
-  std::int64_t k = 0;
-  do {  // once for an empty inner index: sums of zero
-    run_inner<C>(p, form, tile, {k, std::min(step, p.inner - k)}, kernel, buffers,
-                 {.c = c,
-                  .sums = sums,
-                  .is_first = k == 0,
-                  .is_last = k + step >= p.inner,
-                  .add = form.accumulate == Accumulate::add});
-    k += step;
-  } while (k < p.inner);
+/// Where the sums of the block at (row, column) of the tile go.
+StoreCall target(const Product& p, const ProductForm& form, const Tile& tile, const Inner& inner,
+                 const Buffers& buffers, std::int64_t row, std::int64_t column) {
+  StoreCall store{.sums = buffers.block,
+                  .rows = std::min(kBlock, tile.rows - row),
+                  .columns = std::min(kBlock, tile.columns - column)};
+  const bool direct = form.c == DType::f32;
+  float* sums = buffers.sums + row * tile.columns + column;
+  if (!direct && !inner.is_first) {
+    store.earlier = sums;
+    store.earlier_stride = tile.columns;
+  }
+  if (direct || inner.is_last) {
+    store.c_type = form.c;
+    store.c_stride = p.columns;
+    store.c = p.c + ((tile.row + row) * p.columns + tile.column + column) * size_of(form.c);
+    store.add = form.accumulate == Accumulate::add || (direct && !inner.is_first);
+  } else {
+    store.c_stride = tile.columns;
+    store.c = reinterpret_cast<std::byte*>(sums);
+  }
+  return store;
+}
+
+void run_inner(const Product& p, const ProductForm& form, const Tile& tile, const Inner& inner,
+               const Kernel& kernel, const Buffers& buffers) {
+  pack_operands(p, form, tile, inner, kernel.word, buffers);
+  const std::int64_t tiles = ceil_div(inner.count, kPanel * elements_of(kernel.word));
+  for (std::int64_t row = 0; row < tile.rows; row += kBlock) {
+    for (std::int64_t column = 0; column < tile.columns; column += kBlock) {
+      const StoreCall store = target(p, form, tile, inner, buffers, row, column);
+      kernel.run({.a = buffers.a + row / kPanel * tiles * kTileWords,
+                  .b = buffers.b + column / kPanel * tiles * kTileWords,
+                  .tiles = tiles,
+                  .rows = store.rows,
+                  .columns = store.columns,
+                  .sums = buffers.block});
+      store_avx512(store);
+    }
+  }
 }
 
 }  // namespace
@@ -132,16 +114,17 @@ std::int64_t packed_tile_floats() {
 }
 
 void run_packed_tile(const Product& p, const ProductForm& form, const Tile& tile, float* scratch,
-                     ProductKernel kernel) {
-  const AmxTiles amx{kernel == ProductKernel::amx};
+                     ProductKernel name) {
+  const AmxTiles amx{name == ProductKernel::amx};
   const Buffers buffers{scratch};
-  if (form.c == DType::f32) {
-    run_tile<float>(p, form, tile, kernel_of(kernel), buffers);
-  } else if (form.c == DType::bf16) {
-    run_tile<Bf16>(p, form, tile, kernel_of(kernel), buffers);
-  } else {
-    run_tile<Half>(p, form, tile, kernel_of(kernel), buffers);
-  }
+  const Kernel kernel = kernel_of(name);
+  const std::int64_t step = kBlockTiles * kPanel * elements_of(kernel.word);
+  std::int64_t k = 0;
+  do {  // once for an empty inner index: sums of zero
+    const Inner inner{k, std::min(step, p.inner - k), k == 0, k + step >= p.inner};
+    run_inner(p, form, tile, inner, kernel, buffers);
+    k += step;
+  } while (k < p.inner);
 }
 
 }  // namespace shoal::ops::cpu
