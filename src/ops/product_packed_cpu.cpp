@@ -93,8 +93,8 @@ void run_inner(const Product& p, const ProductForm& form, const Tile& tile, cons
                const Kernel& kernel, const Buffers& buffers) {
   pack_operands(p, form, tile, inner, kernel.word, buffers);
   const std::int64_t tiles = ceil_div(inner.count, kPanel * elements_of(kernel.word));
-  for (std::int64_t row = 0; row < tile.rows; row += kBlock) {
-    for (std::int64_t column = 0; column < tile.columns; column += kBlock) {
+  for (std::int64_t column = 0; column < tile.columns; column += kBlock) {
+    for (std::int64_t row = 0; row < tile.rows; row += kBlock) {
       const StoreCall store = target(p, form, tile, inner, buffers, row, column);
       kernel.run({.a = buffers.a + row / kPanel * tiles * kTileWords,
                   .b = buffers.b + column / kPanel * tiles * kTileWords,
