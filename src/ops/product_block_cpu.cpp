@@ -31,28 +31,29 @@ void run_slice(const float* a, const float* b, std::int64_t tiles, float* sums) 
   __m512 sum[kSlice][panels];
 #pragma GCC unroll 8
   for (int r = 0; r < kSlice; ++r) {
-#pragma GCC unroll 2
+#pragma GCC unroll 3
     for (int p = 0; p < panels; ++p) sum[r][p] = _mm512_setzero_ps();
   }
   for (std::int64_t t = 0; t < tiles; ++t, a += kTileWords, b += kTileWords) {
     for (std::int64_t k = 0; k < kPanel; ++k) {
       __m512 column[panels];
-#pragma GCC unroll 2
+#pragma GCC unroll 3
       for (int p = 0; p < panels; ++p) {
         column[p] = _mm512_load_ps(b + p * tiles * kTileWords + k * kPanel);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < kSlice; ++r) {
         const __m512 row = _mm512_set1_ps(a[r * kPanel + k]);
-#pragma GCC unroll 2
+#pragma GCC unroll 3
         for (int p = 0; p < panels; ++p) sum[r][p] = Step::run(sum[r][p], row, column[p]);
       }
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kSlice; ++r) {
-#pragma GCC unroll 2
-    for (int p = 0; p < panels; ++p) _mm512_store_ps(sums + r * kBlock + p * kPanel, sum[r][p]);
+#pragma GCC unroll 3
+    for (int p = 0; p < panels; ++p)
+      _mm512_store_ps(sums + r * kBlockColumns + p * kPanel, sum[r][p]);
   }
 }
 
@@ -60,10 +61,12 @@ template <class Step>
 void run_slices(const BlockCall& c) {
   for (std::int64_t r = 0; r < c.rows; r += kSlice) {
     const float* a = c.a + r / kPanel * c.tiles * kTileWords + r % kPanel * kPanel;
-    if (c.columns > kPanel) {
-      run_slice<Step, 2>(a, c.b, c.tiles, c.sums + r * kBlock);
+    if (c.columns > 2 * kPanel) {
+      run_slice<Step, 3>(a, c.b, c.tiles, c.sums + r * kBlockColumns);
+    } else if (c.columns > kPanel) {
+      run_slice<Step, 2>(a, c.b, c.tiles, c.sums + r * kBlockColumns);
     } else {
-      run_slice<Step, 1>(a, c.b, c.tiles, c.sums + r * kBlock);
+      run_slice<Step, 1>(a, c.b, c.tiles, c.sums + r * kBlockColumns);
     }
   }
 }
@@ -102,7 +105,7 @@ void store(const StoreCall& s) {
     for (std::int64_t j = 0; j < s.columns; j += kPanel) {
       const std::int64_t left = s.columns - j;
       const auto mask = static_cast<__mmask16>(left >= kPanel ? 0xFFFFU : (1U << left) - 1U);
-      __m512 sum = _mm512_load_ps(s.sums + r * kBlock + j);
+      __m512 sum = _mm512_load_ps(s.sums + r * kBlockColumns + j);
       if (s.earlier != nullptr) {
         sum = _mm512_add_ps(Lanes16::load(s.earlier + r * s.earlier_stride + j, mask), sum);
       }
@@ -123,7 +126,7 @@ struct alignas(64) TileConfig {
 constexpr TileConfig kTileConfig;
 
 constexpr int kTileStride = 64;  // bytes of a line of a packed tile
-constexpr int kSumStride = kBlock * static_cast<int>(sizeof(float));
+constexpr int kSumStride = kBlockColumns * static_cast<int>(sizeof(float));
 
 void load_config() {
   _tile_loadconfig(&kTileConfig);
@@ -165,8 +168,8 @@ void block_amx(const BlockCall& c) {
   }
   _tile_stored(0, c.sums, kSumStride);
   _tile_stored(1, c.sums + kPanel, kSumStride);
-  _tile_stored(2, c.sums + kPanel * kBlock, kSumStride);
-  _tile_stored(3, c.sums + kPanel * kBlock + kPanel, kSumStride);
+  _tile_stored(2, c.sums + kPanel * kBlockColumns, kSumStride);
+  _tile_stored(3, c.sums + kPanel * kBlockColumns + kPanel, kSumStride);
 }
 
 void store_avx512(const StoreCall& call) {

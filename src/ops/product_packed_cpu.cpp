@@ -17,19 +17,24 @@ constexpr std::int64_t kPanelsOfB = kTileColumns / kPanel * kBlockTiles * kTileW
 struct Buffers {
   float *a, *b, *block, *sums;
   explicit Buffers(float* base)
-      : a{base}, b{a + kPanelsOfA}, block{b + kPanelsOfB}, sums{block + kBlock * kBlock} {}
+      : a{base},
+        b{a + kPanelsOfA},
+        block{b + kPanelsOfB},
+        sums{block + kBlockRows * kBlockColumns} {}
   static constexpr std::int64_t kFloats =
-      kPanelsOfA + kPanelsOfB + kBlock * kBlock + kTileRows * kTileColumns;
+      kPanelsOfA + kPanelsOfB + kBlockRows * kBlockColumns + kTileRows * kTileColumns;
 };
 
 struct Kernel {
   BlockKernel run;
   Word word;
+  std::int64_t columns;  // of a block
 };
 Kernel kernel_of(ProductKernel kernel) {
-  if (kernel == ProductKernel::amx) return {block_amx, Word::bf16_pair};
-  if (kernel == ProductKernel::avx512_bf16) return {block_avx512_bf16, Word::bf16_pair};
-  return {block_avx512, Word::f32};
+  if (kernel == ProductKernel::amx) return {block_amx, Word::bf16_pair, kAmxBlockColumns};
+  if (kernel == ProductKernel::avx512_bf16)
+    return {block_avx512_bf16, Word::bf16_pair, kBlockColumns};
+  return {block_avx512, Word::f32, kBlockColumns};
 }
 
 /// A part of the inner index.
@@ -67,10 +72,11 @@ void pack_operands(const Product& p, const ProductForm& form, const Tile& tile, 
 
 /// Where the sums of the block at (row, column) of the tile go.
 StoreCall target(const Product& p, const ProductForm& form, const Tile& tile, const Inner& inner,
-                 const Buffers& buffers, std::int64_t row, std::int64_t column) {
+                 const Buffers& buffers, std::int64_t block_columns, std::int64_t row,
+                 std::int64_t column) {
   StoreCall store{.sums = buffers.block,
-                  .rows = std::min(kBlock, tile.rows - row),
-                  .columns = std::min(kBlock, tile.columns - column)};
+                  .rows = std::min(kBlockRows, tile.rows - row),
+                  .columns = std::min(block_columns, tile.columns - column)};
   const bool direct = form.c == DType::f32;
   float* sums = buffers.sums + row * tile.columns + column;
   if (!direct && !inner.is_first) {
@@ -93,9 +99,9 @@ void run_inner(const Product& p, const ProductForm& form, const Tile& tile, cons
                const Kernel& kernel, const Buffers& buffers) {
   pack_operands(p, form, tile, inner, kernel.word, buffers);
   const std::int64_t tiles = ceil_div(inner.count, kPanel * elements_of(kernel.word));
-  for (std::int64_t column = 0; column < tile.columns; column += kBlock) {
-    for (std::int64_t row = 0; row < tile.rows; row += kBlock) {
-      const StoreCall store = target(p, form, tile, inner, buffers, row, column);
+  for (std::int64_t column = 0; column < tile.columns; column += kernel.columns) {
+    for (std::int64_t row = 0; row < tile.rows; row += kBlockRows) {
+      const StoreCall store = target(p, form, tile, inner, buffers, kernel.columns, row, column);
       kernel.run({.a = buffers.a + row / kPanel * tiles * kTileWords,
                   .b = buffers.b + column / kPanel * tiles * kTileWords,
                   .tiles = tiles,
