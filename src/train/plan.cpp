@@ -38,7 +38,7 @@ Measured measure(const RunConfig& config, const BatchShape& shape, DeviceKind de
   TrainStep step{exec, config, shape, state};
   const Evaluator evaluator{exec, {.micro_batch = shape.micro_batch, .seq_len = shape.seq_len}};
   step.measure(exec);
-  evaluator.measure(exec, ForwardChain{exec, chain_parts(config, shape, state)});
+  evaluator.measure(exec, ForwardChain{exec, chain_parts(exec, config, shape, state)});
   const parallel::ReduceTraffic traffic =
       parallel::reduce_traffic(state.optimizer().plan(), parallel::reduce_options(config.parallel),
                                state.store().elem_dtype());

@@ -29,11 +29,13 @@ std::unique_ptr<comm::TensorCollectives> RankLinks::make(const Communicator& gro
   return factory->make(group);
 }
 
+bool plans_device_messages(const parallel::ParallelConfig& config, DeviceKind device) {
+  const bool mpi = comm::parse_transport_choice(config.comm) == comm::TransportChoice::mpi;
+  return device == DeviceKind::cuda && !mpi;
+}
+
 comm::CollectivesOptions collectives_options(const parallel::ParallelConfig& config) {
-  comm::CollectivesOptions options{.choice = comm::parse_transport_choice(config.comm)};
-  const bool open = options.choice == comm::TransportChoice::automatic;
-  if (open && config.pp > 1) options.choice = comm::TransportChoice::mpi;
-  return options;
+  return {.choice = comm::parse_transport_choice(config.comm), .timeout_s = config.timeout_s};
 }
 
 pipeline::ScheduleShape schedule_shape(const parallel::ParallelConfig& config,
@@ -110,16 +112,19 @@ void TrainState::initialise(const Exec& exec, std::uint64_t seed) const {
 bool TrainState::capturable() const {
   const parallel::ProcessGroups& groups = *links_.groups;
   const bool tensor = groups.tp().size() == 1 || tp_->capturable();
-  return tensor && groups.ep().size() == 1 && groups.pp().size() == 1;
+  return tensor && groups.ep().size() == 1;
 }
 
-ForwardChain::Parts chain_parts(const RunConfig& config, const BatchShape& shape,
+ForwardChain::Parts chain_parts(const Exec& exec, const RunConfig& config, const BatchShape& shape,
                                 const TrainState& state) {
   const parallel::ProcessGroups& groups = *state.links().groups;
-  ForwardChain::Parts parts{.chunks = {},
-                            .shape = schedule_shape(config.parallel, shape.micro_batches),
-                            .group = groups.pp(),
-                            .tokens = shape.micro_batch * shape.seq_len / groups.tp().size()};
+  ForwardChain::Parts parts{
+      .chunks = {},
+      .shape = schedule_shape(config.parallel, shape.micro_batches),
+      .group = groups.pp(),
+      .tokens = shape.micro_batch * shape.seq_len / groups.tp().size(),
+      .factory = state.links().factory,
+      .plans_device_messages = plans_device_messages(config.parallel, exec.device())};
   for (const nn::Model& chunk : state.chunks()) parts.chunks.push_back(&chunk);
   return parts;
 }

@@ -33,7 +33,7 @@ Trainer::Trainer(const TrainerParts& parts)
       exec_{parts.device, parts.memory},
       state_{exec_, parts_.config, parts_.links},
       step_{exec_, parts_.config, parts_.shape, state_},
-      chain_{exec_, chain_parts(parts_.config, parts_.shape, state_)},
+      chain_{exec_, chain_parts(exec_, parts_.config, parts_.shape, state_)},
       evaluator_{exec_,
                  {.micro_batch = parts_.shape.micro_batch,
                   .seq_len = parts_.shape.seq_len,
