@@ -1,7 +1,7 @@
 #pragma once
-#include "shoal/nn/linear.hpp"
 #include "shoal/nn/model_config.hpp"
 #include "shoal/nn/model_state.hpp"
+#include "shoal/nn/parameter.hpp"
 #include "shoal/nn/pass.hpp"
 #include "shoal/ops/router.hpp"
 
@@ -34,8 +34,8 @@ class Router {
   [[nodiscard]] RouterSaved reserve(const Store& store, const Batch& batch,
                                     std::int64_t tokens) const;
   [[nodiscard]] RouterDelta reserve_delta(const Store& store, std::int64_t tokens) const;
-  [[nodiscard]] std::int64_t experts() const { return weight_.outputs(); }
-  [[nodiscard]] std::int64_t hidden() const { return weight_.inputs(); }
+  [[nodiscard]] std::int64_t experts() const { return weight_.value.dim(0); }
+  [[nodiscard]] std::int64_t hidden() const { return weight_.value.dim(1); }
   [[nodiscard]] std::int64_t slots() const { return slots_; }
   /// Tokens of the micro-batch when a part has this many.
   [[nodiscard]] std::int64_t whole(std::int64_t tokens) const;
@@ -75,7 +75,7 @@ class Router {
   void sum_groups(const Exec& exec, const Groups& groups, const TensorView& count_SE,
                   const TensorView& fragment_SE) const;
 
-  Linear weight_;
+  Weight weight_;  ///< f32 [E, D]
   TensorView bias_E_;
   ops::RouterScore score_;
   std::int64_t slots_;
