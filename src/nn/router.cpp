@@ -47,20 +47,26 @@ RouterDelta Router::reserve_delta(const Store& store, std::int64_t tokens) const
   return {.dlogits_TE = allocate(store, {tokens, experts()}, DType::f32)};
 }
 
-void Router::forward(const Exec& exec, const ConstTensorView& x_TD,
-                     const RouterSaved& saved) const {
+ops::RouterChunkSums Router::scratch_sums(const Exec& exec, const Batch& batch,
+                                          std::int64_t tokens) const {
+  return ops::scratch_router_chunks(exec, groups(batch, tokens).fragments, tokens, experts());
+}
+
+void Router::forward(const Exec& exec, const ConstTensorView& x_TD, const RouterSaved& saved,
+                     const ops::RouterChunkSums& sums) const {
   ops::router_logits(exec, {.logits_TE = saved.logits_TE, .x_TD = x_TD, .w_ED = weight_.value});
   ops::router_forward(exec, {.index_TK = saved.index_TK,
                              .weight_TK = saved.weight_TK,
                              .score_TE = saved.score_TE,
                              .logits_TE = saved.logits_TE,
                              .bias_E = bias_E_,
+                             .chunks = sums,
                              .score = score_,
                              .normalise = normalise_,
                              .scaling = scaling_});
 }
 
-void Router::show(const Exec& exec, RoutingTap& tap, const Batch& batch, const RouterSaved& saved,
+bool Router::show(const Exec& exec, RoutingTap& tap, const Batch& batch, const RouterSaved& saved,
                   std::int64_t layer) const {
   const bool replaced =
       tap.visit(exec, {.layer = layer,
@@ -68,12 +74,13 @@ void Router::show(const Exec& exec, RoutingTap& tap, const Batch& batch, const R
                        .index_TK = saved.index_TK,
                        .score_TE = saved.score_TE,
                        .bias_E = bias_E_});
-  if (!replaced) return;
+  if (!replaced) return false;
   ops::router_weights(exec, {.weight_TK = saved.weight_TK,
                              .score_TE = saved.score_TE,
                              .index_TK = saved.index_TK,
                              .normalise = normalise_,
                              .scaling = scaling_});
+  return true;
 }
 
 void Router::sum_groups(const Exec& exec, const Groups& groups, const TensorView& count_SE,
@@ -99,6 +106,7 @@ void Router::statistics(const Exec& exec, const Batch& batch, const RouterSaved&
                                 .index_TK = saved.index_TK,
                                 .score_TE = saved.score_TE,
                                 .logits_TE = saved.logits_TE,
+                                .chunks = account.sums,
                                 .score = score_});
   if (part.spread()) sum_groups(exec, part, saved.count_SE, count_SE);
   if (account.ledger == nullptr) return;

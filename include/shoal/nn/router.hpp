@@ -40,14 +40,20 @@ class Router {
   /// Tokens of the micro-batch when a part has this many.
   [[nodiscard]] std::int64_t whole(std::int64_t tokens) const;
 
-  void forward(const Exec& exec, const ConstTensorView& x_TD, const RouterSaved& saved) const;
-  /// Shows the choice to a tap; weights follow where it replaced the choice.
-  void show(const Exec& exec, RoutingTap& tap, const Batch& batch, const RouterSaved& saved,
-            std::int64_t layer) const;
+  /// Scratch in which forward begins the statistics of its choice.
+  [[nodiscard]] ops::RouterChunkSums scratch_sums(const Exec& exec, const Batch& batch,
+                                                  std::int64_t tokens) const;
+  /// `sums` may be absent.
+  void forward(const Exec& exec, const ConstTensorView& x_TD, const RouterSaved& saved,
+               const ops::RouterChunkSums& sums) const;
+  /// Shows the choice to a tap; true, and weights follow, where it replaced the choice.
+  [[nodiscard]] bool show(const Exec& exec, RoutingTap& tap, const Batch& batch,
+                          const RouterSaved& saved, std::int64_t layer) const;
   /// Where a micro-batch's routing is added up.
   struct Account {
     const RouterLedger* ledger = nullptr;  ///< null: nowhere
     ConstTensorView kept_E;                ///< i32: slots that got a row, by expert
+    ops::RouterChunkSums sums;             ///< of this choice, from forward; or absent
   };
   /// Balance statistics of the routing in `saved`.
   void statistics(const Exec& exec, const Batch& batch, const RouterSaved& saved,
