@@ -46,17 +46,21 @@ MoeSaved Moe::complete(const Exec& exec, const Pass& pass, const MoeSaved& saved
 
 void Moe::route(const Exec& exec, const Pass& pass, const ConstTensorView& x_TD,
                 const MoeSaved& saved) const {
-  parts_.router.forward(exec, x_TD, saved.router);
-  if (pass.tap != nullptr) {
-    parts_.router.show(exec, *pass.tap, pass.batch, saved.router, parts_.ledger.layer);
-  }
+  const ScratchScope scope{exec};
+  const bool counts = pass.purpose != Purpose::evaluate, train = pass.purpose == Purpose::train;
+  ops::RouterChunkSums sums;
+  if (counts) sums = parts_.router.scratch_sums(exec, pass.batch, x_TD.dim(0));
+  parts_.router.forward(exec, x_TD, saved.router, sums);
+  const bool replaced =
+      pass.tap != nullptr &&
+      parts_.router.show(exec, *pass.tap, pass.batch, saved.router, parts_.ledger.layer);
   parts_.dispatcher->plan(exec, saved.plan,
                           {.index_TK = saved.router.index_TK, .weight_TK = saved.router.weight_TK});
-  if (pass.purpose == Purpose::evaluate) return;
-  const bool train = pass.purpose == Purpose::train;
-  parts_.router.statistics(
-      exec, pass.batch, saved.router,
-      {.ledger = train ? &parts_.ledger : nullptr, .kept_E = saved.plan.count_E});
+  if (!counts) return;
+  parts_.router.statistics(exec, pass.batch, saved.router,
+                           {.ledger = train ? &parts_.ledger : nullptr,
+                            .kept_E = saved.plan.count_E,
+                            .sums = replaced ? ops::RouterChunkSums{} : sums});
 }
 
 /// y = add + shared experts of x, to which combine() adds the routed ones.

@@ -12,8 +12,8 @@ namespace shoal::ops::cuda::hopper {
 /// Elements of two bytes in a row of a box: 128 bytes, the span of the swizzle.
 inline constexpr int kBoxRow = 64;
 
-/// `matrices` matrices [rows, columns] of bf16 or f16, back to back, read in boxes of
-/// [box_rows, kBoxRow]. The address is a multiple of 16 bytes, columns of 8.
+/// `matrices` matrices [rows, columns] of bf16, f16 or f32, back to back, read in boxes of box_rows
+/// rows of 128 bytes. The address and a row are multiples of 16 bytes.
 struct TensorMapShape {
   const void* data;
   DType dtype;
