@@ -1,0 +1,36 @@
+#include "train/kernel_timer.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "shoal/base/clock.hpp"
+
+namespace shoal::train {
+namespace {
+
+constexpr double kRoundSeconds = 0.02;
+constexpr int kMaxCalls = 1000;
+
+double seconds_of_calls(const Exec& exec, int calls, const std::function<void()>& work) {
+  exec.synchronize();
+  const Stopwatch clock;
+  for (int i = 0; i < calls; ++i) work();
+  exec.synchronize();
+  return clock.seconds() / calls;
+}
+
+}  // namespace
+
+double median_time_of(const Exec& exec, const std::function<void()>& work) {
+  (void)seconds_of_calls(exec, 1, work);  // first calls choose algorithms and touch memory
+  const double once = seconds_of_calls(exec, 2, work);
+  const int calls =
+      std::clamp(static_cast<int>(std::ceil(kRoundSeconds / std::max(once, 1e-9))), 1, kMaxCalls);
+  std::array<double, 7> rounds{};
+  for (double& seconds : rounds) seconds = seconds_of_calls(exec, calls, work);
+  std::sort(rounds.begin(), rounds.end());
+  return rounds[rounds.size() / 2];
+}
+
+}  // namespace shoal::train
