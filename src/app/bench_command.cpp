@@ -3,8 +3,8 @@
 #include "app/commands.hpp"
 #include "shoal/base/clock.hpp"
 #include "shoal/base/log.hpp"
-#include "shoal/train/benchmark.hpp"
 #include "shoal/train/calibrate.hpp"
+#include "shoal/train/kernel_benchmark.hpp"
 #include "shoal/train/train_config.hpp"
 
 namespace shoal::app {
@@ -40,10 +40,21 @@ void require_valid_bench(const Invocation& call) {
   };
   at_least_one("bench.steps", bench.steps);
   at_least_one("bench.warmup", bench.warmup);
+  if (bench.kernels && call.world.size() > 1) {
+    problems.emplace_back("bench.kernels = true: allowed: on one rank");
+  }
   require_no_problems(problems);
 }
 
-ExitCode time_step(const Invocation& call) {
+template <class Result>
+void report(const Invocation& call, const std::string& note, const Result& result) {
+  if (!call.world.is_root()) return;
+  log::info(note + train::benchmark_text(result));
+  const std::string& output = call.config.bench.output;
+  if (!output.empty()) io::write_json_file(output, train::to_json(result));
+}
+
+ExitCode time_model(const Invocation& call) {
   const BenchConfig& bench = call.config.bench;
   train::RunConfig& config = call.config.run;
   if (bench.device != "auto") config.training.device = bench.device;
@@ -51,12 +62,14 @@ ExitCode time_step(const Invocation& call) {
   require_valid_bench(call);
   const std::string note = know_vocabulary(config);
   train::require_vocab_split(config);
-  const train::StepBenchmark result = train::benchmark_step(
-      config, {.warmup = static_cast<int>(bench.warmup), .steps = static_cast<int>(bench.steps)},
-      call.world);
-  if (call.world.is_root()) {
-    log::info(note + train::benchmark_text(result));
-    if (!bench.output.empty()) io::write_json_file(bench.output, train::to_json(result));
+  if (bench.kernels) {
+    report(call, note, train::benchmark_kernels(config));
+  } else {
+    report(call, note,
+           train::benchmark_step(
+               config,
+               {.warmup = static_cast<int>(bench.warmup), .steps = static_cast<int>(bench.steps)},
+               call.world));
   }
   return ExitCode::finished;
 }
@@ -64,7 +77,7 @@ ExitCode time_step(const Invocation& call) {
 }  // namespace
 
 ExitCode bench_command(const Invocation& call) {
-  return call.config.bench.calibrate ? calibrate(call) : time_step(call);
+  return call.config.bench.calibrate ? calibrate(call) : time_model(call);
 }
 
 }  // namespace shoal::app

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "shoal/train/benchmark.hpp"
+#include "shoal/train/kernel_benchmark.hpp"
 #include "train/text.hpp"
 
 namespace shoal::train {
@@ -14,10 +14,6 @@ std::string line(const std::string& label, const std::string& value) {
 
 std::string percent(double share) {
   return fixed(100.0 * share, 1) + " %";
-}
-
-std::string tera(double per_second) {
-  return fixed(per_second * 1e-12, 3);
 }
 
 /// Memory by what it is for, in the order of the report.
@@ -73,9 +69,48 @@ io::Json to_json(const StepBenchmark& r) {
 
 std::string benchmark_text(const Ceilings& c) {
   return "ceilings of " + c.device + "\n" +
-         line("product", tera(c.flops_per_s) + " TFLOP/s, " + c.precision + ", " +
+         line("product", si_text(c.flops_per_s) + "FLOP/s, " + c.precision + ", " +
                              std::to_string(c.product) + " cubed") +
-         line("copy", tera(c.bytes_per_s) + " TB/s, " + bytes_text(c.copied));
+         line("copy", si_text(c.bytes_per_s) + "B/s, " + bytes_text(c.copied));
+}
+
+io::Json to_json(const KernelBenchmark& r) {
+  io::Json kernels = io::Json::array();
+  for (const KernelFigure& f : r.figures) {
+    kernels.push_back({{"case", f.kernel},
+                       {"shape", f.shape},
+                       {"seconds", f.seconds},
+                       {"flops", f.flops},
+                       {"bytes", f.bytes},
+                       {"parameters", f.parameters},
+                       {"share_of_product", f.flops / f.seconds / r.ceilings.flops_per_s},
+                       {"share_of_copy", f.bytes / f.seconds / r.ceilings.bytes_per_s}});
+  }
+  return {{"ceilings", to_json(r.ceilings)}, {"kernels", kernels}};
+}
+
+std::string benchmark_text(const KernelBenchmark& r) {
+  std::string text = benchmark_text(r.ceilings) + "kernels on random values\n";
+  for (const KernelFigure& f : r.figures) {
+    std::string name = f.kernel;
+    for (const auto& [letter, size] : f.shape.items()) name += " " + letter + size.dump();
+    name.resize(std::max<std::size_t>(name.size() + 1, 50), ' ');
+    std::string value = fixed(1e3 * f.seconds, 4) + " ms";
+    if (f.flops > 0.0) {
+      value += ", " + si_text(f.flops / f.seconds) + "FLOP/s, " +
+               percent(f.flops / f.seconds / r.ceilings.flops_per_s) + " of the product";
+    }
+    if (f.bytes > 0.0) {
+      value += ", " + si_text(f.bytes / f.seconds) + "B/s, " +
+               percent(f.bytes / f.seconds / r.ceilings.bytes_per_s) + " of the copy";
+    }
+    if (f.parameters > 0.0) {
+      value += ", " + fixed(1e3 * f.seconds / f.parameters * 1e9, 2) + " ms for 10^9 parameters";
+    }
+    text += "  " + name + value + "\n";
+  }
+  text.pop_back();
+  return text;
 }
 
 std::string benchmark_text(const StepBenchmark& r) {
@@ -91,9 +126,9 @@ std::string benchmark_text(const StepBenchmark& r) {
                            std::to_string(r.seconds.size()) + "; " + fixed(1e3 * *least, 2) +
                            " to " + fixed(1e3 * *most, 2) + ")");
   text += line("tokens/s", fixed(static_cast<double>(r.tokens) / r.median_s(), 0));
-  text += line("model TFLOP/s", tera(r.flops_per_s()) + " a device, " +
-                                    percent(r.flops_per_s() / r.ceilings.flops_per_s) +
-                                    " of the product (causal FLOPs, active parameters)");
+  text += line("model speed", si_text(r.flops_per_s()) + "FLOP/s a device, " +
+                                  percent(r.flops_per_s() / r.ceilings.flops_per_s) +
+                                  " of the product (causal FLOPs, active parameters)");
   text += line("loss", fixed(r.losses.front(), 4) + " to " + fixed(r.losses.back(), 4));
   text += line("busiest expert", fixed(r.imbalance, 2) + " times the mean");
   text += "memory of a rank\n";

@@ -1,8 +1,8 @@
 #include "train/kernel_timer.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <vector>
 
 #include "shoal/base/clock.hpp"
 
@@ -11,6 +11,8 @@ namespace {
 
 constexpr double kRoundSeconds = 0.02;
 constexpr int kMaxCalls = 1000;
+constexpr int kFewestRounds = 3, kMostRounds = 7;
+constexpr double kPatienceSeconds = 1.0;  // after which the fewest rounds do
 
 double seconds_of_calls(const Exec& exec, int calls, const std::function<void()>& work) {
   exec.synchronize();
@@ -27,8 +29,12 @@ double median_time_of(const Exec& exec, const std::function<void()>& work) {
   const double once = seconds_of_calls(exec, 2, work);
   const int calls =
       std::clamp(static_cast<int>(std::ceil(kRoundSeconds / std::max(once, 1e-9))), 1, kMaxCalls);
-  std::array<double, 7> rounds{};
-  for (double& seconds : rounds) seconds = seconds_of_calls(exec, calls, work);
+  std::vector<double> rounds;
+  const Stopwatch clock;
+  while (std::ssize(rounds) < kFewestRounds ||
+         (std::ssize(rounds) < kMostRounds && clock.seconds() < kPatienceSeconds)) {
+    rounds.push_back(seconds_of_calls(exec, calls, work));
+  }
   std::sort(rounds.begin(), rounds.end());
   return rounds[rounds.size() / 2];
 }
