@@ -18,8 +18,8 @@ struct HostPlace {
 /// Collective.
 [[nodiscard]] HostPlace find_place(const Communicator& world);
 
-/// Gives this rank its GPU and its threads: as asked for, else by OMP_NUM_THREADS, else its share of
-/// the cores. Returns the number of threads. Collective.
+/// Gives this rank its GPU and its threads: as asked for, else by OMP_NUM_THREADS, else its share
+/// of the cores. Returns the number of threads. Collective.
 std::int64_t take_place(const TrainingConfig& config, const Communicator& world);
 
 /// InputError, with the way out, where the device does not have this much memory free.
