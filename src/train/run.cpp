@@ -43,11 +43,12 @@ ExitCode run(const RunConfig& wanted, const Communicator& world) {
   const Stopwatch clock;
   const StopCondition stop{{.max_hours = wanted.training.max_hours}};
   const RunConfig config = complete(wanted);
-  const comm::Watchdog watchdog{world, {.timeout_s = config.parallel.timeout_s}};
+  comm::Watchdog watchdog{world, {.timeout_s = config.parallel.timeout_s}};
   const std::int64_t threads = take_place(config.training, world);
   const parallel::ProcessGroups groups{world, config.parallel};
   const comm::CollectivesFactory factory{world, choose_device(config.training.device),
                                          collectives_options(config.parallel)};
+  watchdog.set_before_abort(factory.abort_hook());
   TrainerParts parts = make_parts(config, {.groups = &groups, .factory = &factory});
   const PlanReport report = plan(parts.config, world.size(), world.rank());
   parts.memory = report.memory;
