@@ -25,6 +25,7 @@ __global__ void ledger_kernel(LedgerKernel a) {
   for (std::int64_t e = threadIdx.x; e < a.E; e += kThreads) {
     std::int64_t count = 0;
     float product = 0.0F;
+#pragma unroll 8
     for (std::int64_t s = 0; s < a.S; ++s) {
       count += a.count_SE[s * a.E + e];
       product += static_cast<float>(a.group_SE[s * a.E + e]) * a.mean_SE[s * a.E + e];
@@ -33,13 +34,19 @@ __global__ void ledger_kernel(LedgerKernel a) {
     aux += product * a.share;
   }
   aux = block_sum(aux);
+  // Integer additions: the order in which threads arrive does not show.
+  __shared__ unsigned long long kept;
+  if (threadIdx.x == 0) kept = 0;
+  __syncthreads();
+  for (std::int64_t e = threadIdx.x; e < a.kept_count; e += kThreads) {
+    atomicAdd(&kept, static_cast<unsigned long long>(a.kept_E[e]));
+  }
+  __syncthreads();
   if (threadIdx.x != 0) return;
-  std::int64_t kept = 0;
-  for (std::int64_t e = 0; e < a.kept_count; ++e) kept += a.kept_E[e];
   a.sums[0] += *a.entropy_sum;
   a.sums[1] += *a.z_sum;
   a.sums[2] += aux;
-  a.sums[3] += static_cast<float>(a.slots - kept);
+  a.sums[3] += static_cast<float>(a.slots - static_cast<std::int64_t>(kept));
 }
 
 }  // namespace
