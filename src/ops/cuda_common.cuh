@@ -22,6 +22,13 @@ using shoal::cuda::check_launch;
 inline constexpr int kWarpSize = 32;
 inline constexpr unsigned kFullWarp = 0xFFFFFFFFU;
 
+/// Whether this build holds kernels of compute capability 9.0 (hopper/).
+#ifdef SHOAL_HAS_SM90A
+inline constexpr bool kHasWgmma = true;
+#else
+inline constexpr bool kHasWgmma = false;
+#endif
+
 // ---- element types ----
 
 /// The storage type of views that a device element type stands for.

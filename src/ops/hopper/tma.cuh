@@ -38,6 +38,17 @@ __device__ inline void copy_box(unsigned shared, const CUtensorMap& map, const B
       : "memory");
 }
 
+/// Starts the copy of `bytes` neighbouring bytes; addresses and count are multiples of 16. The
+/// bytes count towards the barrier's phase. One thread calls.
+__device__ inline void copy_bytes(unsigned shared, const void* global, unsigned bytes,
+                                  const Barrier& barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared),
+      "l"(global), "r"(bytes), "r"(barrier.address())
+      : "memory");
+}
+
 __device__ inline void prefetch_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<std::uint64_t>(&map)) : "memory");
 }
