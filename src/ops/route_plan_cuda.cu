@@ -13,6 +13,7 @@ constexpr int kWarps = kThreads / kWarpSize;
 constexpr int kRound = static_cast<int>(kPlanRound);
 constexpr int kWarpSlots = kRound / kWarps;  // each warp ranks consecutive slots of a round
 static_assert(kWarpSlots % kWarpSize == 0);
+constexpr int kSteps = kWarpSlots / kWarpSize;
 
 struct Plan {
   std::int32_t* count_E;
@@ -103,29 +104,43 @@ __device__ void scan_offsets(const Shared& shared, const Plan& p) {
   if (threadIdx.x == 0) shared.offset_E1[0] = 0;
 }
 
-/// The warp's slot of one step of a round, and which lanes hold the same expert.
-struct Peers {
-  std::int64_t slot;
-  int expert;  ///< -1: none, or beyond the last slot
-  unsigned lanes;
-  __device__ Peers(const Plan& p, std::int64_t round, int step)
-      : slot{round + static_cast<int>(threadIdx.x) / kWarpSize * kWarpSlots + step * kWarpSize +
-             static_cast<int>(threadIdx.x) % kWarpSize},
-        expert{slot < p.slots ? p.index[slot] : -1},
-        lanes{__match_any_sync(kFullWarp, expert)} {}
-  __device__ int earlier() const {  ///< peers on lower lanes
-    return __popc(lanes & ((1U << (threadIdx.x % kWarpSize)) - 1U));
+/// The slots of this thread in one round, a warp's being neighbours in each step, and which lanes
+/// hold the same expert.
+struct OwnSlots {
+  std::int64_t first;  ///< of the first step
+  int expert[kSteps];  ///< -1: none, or beyond the last slot
+  unsigned peers[kSteps];
+
+  __device__ void load(const Plan& p, std::int64_t round) {
+    first = round + static_cast<int>(threadIdx.x) / kWarpSize * kWarpSlots +
+            static_cast<int>(threadIdx.x) % kWarpSize;
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      expert[step] = slot(step) < p.slots ? p.index[slot(step)] : -1;
+    }
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      peers[step] = __match_any_sync(kFullWarp, expert[step]);
+    }
+  }
+  [[nodiscard]] __device__ std::int64_t slot(int step) const {
+    return first + step * kWarpSize;
+  }
+  /// Peers on lower lanes.
+  [[nodiscard]] __device__ int earlier(int step) const {
+    return __popc(peers[step] & ((1U << (threadIdx.x % kWarpSize)) - 1U));
   }
 };
 
 /// Counts the round's slots for each warp, then turns the counts into the warps' first ranks.
-__device__ void rank_warps(const Shared& shared, const Plan& p, std::int64_t round) {
+__device__ void rank_warps(const Shared& shared, const Plan& p, const OwnSlots& own) {
   std::int32_t* rank_E = shared.rank_E(p.E);
   for (int i = threadIdx.x; i < kWarps * p.E; i += kThreads) shared.rank_WE[i] = 0;
   __syncthreads();
-  for (int step = 0; step < kWarpSlots / kWarpSize; ++step) {
-    const Peers peers{p, round, step};
-    if (peers.expert >= 0 && peers.earlier() == 0) rank_E[peers.expert] += __popc(peers.lanes);
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    const int expert = own.expert[step];
+    if (expert >= 0 && own.earlier(step) == 0) rank_E[expert] += __popc(own.peers[step]);
     __syncwarp();
   }
   __syncthreads();
@@ -142,20 +157,22 @@ __device__ void rank_warps(const Shared& shared, const Plan& p, std::int64_t rou
 }
 
 /// Gives the round's slots their rows.
-__device__ void place_round(const Shared& shared, const Plan& p, std::int64_t round) {
+__device__ void place_round(const Shared& shared, const Plan& p, const OwnSlots& own) {
   std::int32_t* rank_E = shared.rank_E(p.E);
-  for (int step = 0; step < kWarpSlots / kWarpSize; ++step) {
-    const Peers peers{p, round, step};
-    const std::int32_t rank = peers.expert >= 0 ? rank_E[peers.expert] + peers.earlier() : 0;
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    const int expert = own.expert[step];
+    const std::int64_t slot = own.slot(step);
+    const std::int32_t rank = expert >= 0 ? rank_E[expert] + own.earlier(step) : 0;
     __syncwarp();  // all have read the counters
-    if (peers.expert >= 0) {
+    if (expert >= 0) {
       const bool kept = rank < p.capacity;
-      const std::int32_t row = kept ? shared.offset_E1[peers.expert] + rank : -1;
-      p.row_of_slot[peers.slot] = row;
-      if (kept) p.slot_of_row[row] = static_cast<std::int32_t>(peers.slot);
-      if (peers.earlier() == 0) rank_E[peers.expert] += __popc(peers.lanes);
-    } else if (peers.slot < p.slots) {
-      p.row_of_slot[peers.slot] = -1;
+      const std::int32_t row = kept ? shared.offset_E1[expert] + rank : -1;
+      p.row_of_slot[slot] = row;
+      if (kept) p.slot_of_row[row] = static_cast<std::int32_t>(slot);
+      if (own.earlier(step) == 0) rank_E[expert] += __popc(own.peers[step]);
+    } else if (slot < p.slots) {
+      p.row_of_slot[slot] = -1;
     }
     __syncwarp();
   }
@@ -164,15 +181,18 @@ __device__ void place_round(const Shared& shared, const Plan& p, std::int64_t ro
 __global__ void __launch_bounds__(kThreads) place_kernel(Plan p) {
   extern __shared__ std::int32_t raw[];
   const Shared shared{raw, p.E};
+  const std::int64_t begin = blockIdx.x * p.chunk, end = min(begin + p.chunk, p.slots);
+  OwnSlots own;
+  own.load(p, begin);
   for (int e = threadIdx.x; e < p.E; e += kThreads) shared.total_E[e] = shared.before_E[e] = 0;
   __syncthreads();
   add_histograms(shared, p);
   __syncthreads();
   scan_offsets(shared, p);
-  const std::int64_t begin = blockIdx.x * p.chunk, end = min(begin + p.chunk, p.slots);
   for (std::int64_t round = begin; round < end; round += kRound) {
-    rank_warps(shared, p, round);
-    place_round(shared, p, round);
+    if (round > begin) own.load(p, round);
+    rank_warps(shared, p, own);
+    place_round(shared, p, own);
     __syncthreads();
   }
   __syncthreads();

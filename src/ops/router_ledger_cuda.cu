@@ -35,18 +35,19 @@ __global__ void ledger_kernel(LedgerKernel a) {
   }
   aux = block_sum(aux);
   // Integer additions: the order in which threads arrive does not show.
-  __shared__ unsigned long long kept;
+  __shared__ std::int32_t kept;
   if (threadIdx.x == 0) kept = 0;
   __syncthreads();
-  for (std::int64_t e = threadIdx.x; e < a.kept_count; e += kThreads) {
-    atomicAdd(&kept, static_cast<unsigned long long>(a.kept_E[e]));
-  }
+  std::int32_t own = 0;
+  for (std::int64_t e = threadIdx.x; e < a.kept_count; e += kThreads) own += a.kept_E[e];
+  own = __reduce_add_sync(kFullWarp, own);
+  if (threadIdx.x % kWarpSize == 0) atomicAdd(&kept, own);
   __syncthreads();
   if (threadIdx.x != 0) return;
   a.sums[0] += *a.entropy_sum;
   a.sums[1] += *a.z_sum;
   a.sums[2] += aux;
-  a.sums[3] += static_cast<float>(a.slots - static_cast<std::int64_t>(kept));
+  a.sums[3] += static_cast<float>(a.slots - kept);
 }
 
 }  // namespace
