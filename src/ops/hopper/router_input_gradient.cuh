@@ -73,27 +73,27 @@ struct Slab {
   }
 };
 
-/// The elements of dlogits that this thread's operands hold, 64 experts from `expert0` on.
+/// The elements of dlogits that this thread's operands hold, 64 experts from `expert0` on, of its
+/// rows `token` and token + 8.
 __device__ inline void load_gradients(Vec<float, 2> (&pairs)[16], const InputGradientCall& call,
                                       std::int64_t token, int expert0) {
+  const int expert = expert0 + static_cast<int>(threadIdx.x) % 4 * 2;
+  const float* row = call.dlogits + token * call.experts + expert;
 #pragma unroll
-  for (int i = 0; i < 16; ++i) {
-    const std::int64_t t = token + i % 2 * 8;
-    const int expert = expert0 + i / 2 * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
-    pairs[i] = Vec<float, 2>{};
-    if (t < call.tokens && expert < call.experts) {
-      pairs[i] = load_vec<2>(call.dlogits + t * call.experts + expert);
+  for (int half = 0; half < 2; ++half) {
+    const int left = token + half * 8 < call.tokens ? call.experts - expert : 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      pairs[2 * i + half] = i * 8 < left ? load_vec<2>(row + i * 8) : Vec<float, 2>{};
     }
+    row += 8 * call.experts;
   }
 }
 
 /// Starts sums += dlogits w over one chunk of experts; `terms` must not change before the end.
-__device__ inline void multiply_chunk(float (&sums)[64], RowsOperand (&terms)[4][kSlabTerms],
-                                      const Vec<float, 2> (&pairs)[16], const Slab& slab,
-                                      int chunk) {
+__device__ inline void multiply_chunk(float (&sums)[64], const RowsOperand (&terms)[4][kSlabTerms],
+                                      const Slab& slab, int chunk) {
   using Elem = __nv_bfloat16;
-#pragma unroll
-  for (int i = 0; i < 16; ++i) split_into(terms[i / 4], i % 4, pairs[i].v[0], pairs[i].v[1]);
   begin_products();
 #pragma unroll
   for (int step = 0; step < 4; ++step) {
@@ -107,12 +107,32 @@ __device__ inline void multiply_chunk(float (&sums)[64], RowsOperand (&terms)[4]
 
 __device__ inline void store_rows(const float (&sums)[64], const InputGradientCall& call,
                                   std::int64_t first, int column0, const SumPlace& place) {
-  for_each_eight<16>(place, [&](int row, int column, int block, int half) {
-    const Eight value = eight_of<__nv_bfloat16>(sums, block, half, place.quad);
-    if (first + row >= call.tokens || column0 + column >= call.columns) return;
-    store_eight(call.dx + (first + row) * call.columns + column0 + column, value);
-  });
+  const int column = column0 + place.quad * 8;
+  __nv_bfloat16* row = call.dx + (first + place.row) * call.columns + column;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int left = first + place.row + half * 8 < call.tokens ? call.columns - column : 0;
+#pragma unroll
+    for (int block = 0; block < 16; block += 4) {
+      const Eight value = eight_of<__nv_bfloat16>(sums, block, half, place.quad);
+      if (block * 8 < left) store_eight(row + block * 8, value);
+    }
+    row += 8 * call.columns;
+  }
 }
+
+/// The warpgroups of a block multiply in turn, so that the others load, split and store meanwhile;
+/// left alone they would all multiply at once and then all store.
+struct Turn {
+  int warpgroup;
+  __device__ void begin() const {
+    asm volatile("bar.sync %0, %1;" ::"r"(1 + warpgroup), "n"(2 * kWarpgroup) : "memory");
+  }
+  __device__ void end() const {
+    const int next = (warpgroup + 1) % kSlabWarpgroups;
+    asm volatile("bar.arrive %0, %1;" ::"r"(1 + next), "n"(2 * kWarpgroup) : "memory");
+  }
+};
 
 __global__ void __launch_bounds__(kSlabThreads, 1)
     input_gradient_kernel(const InputGradientCall call) {
@@ -123,24 +143,33 @@ __global__ void __launch_bounds__(kSlabThreads, 1)
   const int column0 = static_cast<int>(blockIdx.x) * kSlabColumns;
   const int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup;
   const SumPlace place{0, static_cast<int>(threadIdx.x) % kWarpgroup};
+  const std::int64_t block_first = std::int64_t{blockIdx.y} * kSlabWarpgroups * kSlabTokens;
   const std::int64_t stride = std::int64_t{gridDim.y} * kSlabWarpgroups * kSlabTokens;
-  std::int64_t first = (std::int64_t{blockIdx.y} * kSlabWarpgroups + warpgroup) * kSlabTokens;
+  std::int64_t first = block_first + warpgroup * kSlabTokens;
   Vec<float, 2> pairs[16];
   load_gradients(pairs, call, first + place.row, 0);
   slab.fill(call, column0);
   __syncthreads();
-  for (; first < call.tokens; first += stride) {
+  const Turn turn{warpgroup};
+  if (warpgroup == kSlabWarpgroups - 1) turn.end();
+  // All warpgroups walk alike; beyond the tokens nothing is read or stored.
+  for (std::int64_t at = block_first; at < call.tokens; at += stride, first += stride) {
     float sums[64] = {};
     for (int chunk = 0; chunk < slab.chunks; ++chunk) {
       RowsOperand terms[4][kSlabTerms];
-      multiply_chunk(sums, terms, pairs, slab, chunk);
-      const bool last = chunk + 1 == slab.chunks;  // beyond the tokens nothing is read
+#pragma unroll
+      for (int i = 0; i < 16; ++i) split_into(terms[i / 4], i % 4, pairs[i].v[0], pairs[i].v[1]);
+      turn.begin();
+      multiply_chunk(sums, terms, slab, chunk);
+      const bool last = chunk + 1 == slab.chunks;
       load_gradients(pairs, call, (last ? first + stride : first) + place.row,
                      last ? 0 : (chunk + 1) * kSlabExperts);
       wait_products<0>();
+      turn.end();
     }
     store_rows(sums, call, first, column0, place);
   }
+  if (warpgroup == 0) turn.begin();  // takes the last arrival
 #else
   __trap();  // the launcher chooses this kernel on compute capability 9.0 only
 #endif
