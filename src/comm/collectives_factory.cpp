@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "comm/nccl/event_queue.hpp"
 #include "comm/nccl_collectives.hpp"
+#include "comm/nccl_point_to_point.hpp"
 #include "comm/nccl_session.hpp"
 #include "shoal/base/error.hpp"
 #include "shoal/comm/call_log.hpp"
@@ -37,17 +39,43 @@ CollectivesFactory::~CollectivesFactory() = default;
 std::unique_ptr<TensorCollectives> CollectivesFactory::make(const Communicator& group) const {
   if (group.is_on_paper()) return make_host_collectives(group, device_, options_.host);
   check_same_name(group);
-  const std::vector<int> members = group.all_gather_value(world_->rank());
   std::unique_ptr<TensorCollectives> made;
   const bool joins = group.size() > 1 || options_.force_groups_of_one;
-  if (nccl_ != nullptr) {
-    const std::optional<int> color = joins ? std::optional{members.front()} : std::nullopt;
-    auto comm = nccl_->split({.color = color, .key = group.rank(), .name = group.group_name()});
-    if (comm != nullptr) made = make_nccl_collectives(group, std::move(comm), nccl_);
+  if (auto comm = split(group, joins, group.group_name())) {
+    made = make_nccl_collectives(group, std::move(comm), nccl_);
   }
   if (made == nullptr) made = make_host_collectives(group, device_, options_.host);
   if (options_.calls == nullptr) return made;
-  return make_recording_collectives(std::move(made), {group.group_name(), members}, options_.calls);
+  return make_recording_collectives(std::move(made),
+                                    {group.group_name(), group.all_gather_value(world_->rank())},
+                                    options_.calls);
+}
+
+/// Null without NCCL, and where this rank does not join. Collective over the world.
+std::unique_ptr<NcclComm> CollectivesFactory::split(const Communicator& group, bool joins,
+                                                    const std::string& name) const {
+  if (nccl_ == nullptr) return nullptr;
+  const int first = group.all_gather_value(world_->rank()).front();
+  const std::optional<int> color = joins ? std::optional{first} : std::nullopt;
+  return nccl_->split({.color = color, .key = group.rank(), .name = name});
+}
+
+std::unique_ptr<PointToPoint> CollectivesFactory::make_point_to_point(
+    const Exec& exec, const Communicator& group, const PointToPointOptions& options) const {
+  check_same_name(group);
+  if constexpr (kHasNccl) {
+    if (auto comm = split(group, group.size() > 1, group.group_name() + " messages")) {
+      return std::make_unique<NcclPointToPoint>(NcclPointToPoint::Parts{
+          .name = group.group_name(),
+          .journal_group = group.journal_group(),
+          .comm = std::move(comm),
+          .queue = make_event_queue(NcclPointToPoint::points_of(options.plan)),
+          .session = nccl_,
+          .plan = options.plan,
+          .buffers = reserve_buffers(exec, options.plan, options.host.message_bytes)});
+    }
+  }
+  return make_host_point_to_point(group, device_, options.host);
 }
 
 void CollectivesFactory::check_same_name(const Communicator& group) const {
@@ -66,8 +94,21 @@ std::string CollectivesFactory::describe() const {
   return std::string{staged ? "MPI through page-locked memory" : "MPI"} + ": " + decision_.reason;
 }
 
+void CollectivesFactory::note_launch(const Exec& exec) const {
+  if (nccl_ == nullptr) return;
+  const auto entry =
+      nccl_->journal().begin(Operation::launch, world_->group_name(), 0, world_->journal_group());
+  nccl_->end_with_stream(entry, exec.cuda().stream);
+}
+
 void CollectivesFactory::abort() const noexcept {
   if (nccl_ != nullptr) nccl_->abort();
+}
+
+std::function<void()> CollectivesFactory::abort_hook() const {
+  return [session = std::weak_ptr{nccl_}] {
+    if (const auto alive = session.lock()) alive->abort();
+  };
 }
 
 }  // namespace shoal::comm

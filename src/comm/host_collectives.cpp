@@ -121,7 +121,7 @@ class StagedCollectives final : public TensorCollectives {
   }
   [[nodiscard]] int rank() const override { return group_.rank(); }
   [[nodiscard]] int size() const override { return group_.size(); }
-  [[nodiscard]] bool capturable() const override { return false; }
+  [[nodiscard]] bool capturable() const override { return only_copies(); }
 
  private:
   static constexpr std::int64_t kAlignment = 16;  ///< holds whole elements of every dtype

@@ -52,7 +52,7 @@ class HostPointToPoint final : public PointToPoint {
   ~HostPointToPoint() override {
     if (std::uncaught_exceptions() > 0) return;
     try {
-      flush();
+      wait_for_all();
     } catch (const std::exception&) {  // the job ends with the error that broke the connection
     }
   }
@@ -62,15 +62,20 @@ class HostPointToPoint final : public PointToPoint {
   [[nodiscard]] int rank() const override { return group_.rank(); }
   [[nodiscard]] int size() const override { return group_.size(); }
   [[nodiscard]] double seconds_waiting() const override { return seconds_waiting_; }
+  [[nodiscard]] bool capturable() const override { return false; }
 
-  void flush() override {
+ private:
+  static constexpr int kIncoming = 2;
+
+  void run_reach(const Exec&, int) override {}
+  void run_flush(const Exec&) override { wait_for_all(); }
+
+  /// MPI brings large messages on only while their sender is in one of its calls.
+  void wait_for_all() {
     for (OutgoingChannel& channel : channels_) {
       for (Outgoing& out : channel.ring) wait(out.pending);
     }
   }
-
- private:
-  static constexpr int kIncoming = 2;
 
   void run_send(const Exec& exec, const ConstTensorView& data, int to,
                 const MessageTag& tag) override {

@@ -22,7 +22,7 @@ std::string_view name(Operation op) {
   static constexpr std::array<std::string_view, kNumOperations> kNames{
       "barrier",      "broadcast", "all_reduce", "reduce_scatter", "all_gather",
       "all_gather_v", "gather_v",  "all_to_all", "all_to_all_v",   "send",
-      "recv",         "send_recv", "send_wait",  "split"};
+      "recv",         "send_recv", "send_wait",  "split",          "launch"};
   return kNames.at(static_cast<std::size_t>(op));
 }
 

@@ -42,4 +42,12 @@ void PointToPoint::recv(const Exec& exec, const TensorView& data, int from, cons
   run_recv(exec, data, from, tag);
 }
 
+void PointToPoint::reach(const Exec& exec, int action) {
+  if (!exec.is_dry()) run_reach(exec, action);
+}
+
+void PointToPoint::flush(const Exec& exec) {
+  if (!exec.is_dry()) run_flush(exec);
+}
+
 }  // namespace shoal::comm

@@ -44,8 +44,8 @@ Watchdog::Watchdog(std::shared_ptr<Journal> journal, std::shared_ptr<ProgressBoa
           "the watchdog's timeout must be positive seconds");
   if (!options_.print) options_.print = print_to_stderr;
   if (!options_.on_timeout) {
-    options_.on_timeout = [first = options_.before_abort](const TraceEntry&) {
-      Environment::abort(static_cast<int>(ExitCode::failure), first);
+    options_.on_timeout = [this](const TraceEntry&) {
+      Environment::abort(static_cast<int>(ExitCode::failure), before_abort_);
     };
   }
   board_->mine().alive_s = monotonic_s();
@@ -60,6 +60,11 @@ Watchdog::~Watchdog() {
   }
   wake_.notify_all();
   thread_.join();
+}
+
+void Watchdog::set_before_abort(std::function<void()> end_device_work) {
+  const std::lock_guard lock{mutex_};
+  before_abort_ = std::move(end_device_work);
 }
 
 void Watchdog::watch() {

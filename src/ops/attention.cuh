@@ -102,6 +102,24 @@ template <class Elem>
           .scale = a.scale,
           .vectors = heads_allow_vectors<Elem>(a.out, a.q, a.k, a.v)};
 }
+/// Without delta, which is not known yet.
+template <class Elem>
+[[nodiscard]] BackwardCall<Elem> backward_call(const AttentionBackward& a) {
+  return {.dq = head_data<Elem>(a.dq),
+          .dk = head_data<Elem>(a.dk),
+          .dv = head_data<Elem>(a.dv),
+          .dout = head_data<Elem>(a.dout),
+          .q = head_data<Elem>(a.q),
+          .k = head_data<Elem>(a.k),
+          .v = head_data<Elem>(a.v),
+          .lse = device_data<float>(a.lse_HT),
+          .delta = nullptr,
+          .rules = rules_of(a.doc_start_T, a.active_groups_T),
+          .heads = static_cast<int>(a.q.heads),
+          .groups = static_cast<int>(a.k.heads),
+          .scale = a.scale,
+          .vectors = heads_allow_vectors<Elem>(a.dq, a.dk, a.dv, a.dout, a.q, a.k, a.v)};
+}
 
 /// 2^x, subnormal results flushed to zero.
 __device__ inline float exp2_fast(float x) {
@@ -156,6 +174,14 @@ template <class Elem>
 void launch_key_gradient_mma(const Exec& exec, const BackwardCall<Elem>& call);
 template <class Elem>
 void launch_query_gradient_mma(const Exec& exec, const BackwardCall<Elem>& call);
+/// All of the backward pass without warpgroup products; `scratch`: heads * tokens floats.
+template <class Elem>
+void launch_backward_by_warps(const Exec& exec, const AttentionBackward& args,
+                              const BackwardCall<Elem>& call, float* scratch);
+/// The same where allows_wgmma says so. `scratch`: backward_work_floats (attention_scratch.hpp).
+template <class Elem>
+void launch_backward_wgmma(const Exec& exec, const AttentionBackward& args,
+                           const BackwardCall<Elem>& call, float* scratch);
 void launch_forward_simt(const Exec& exec, const ForwardCall<float>& call);
 void launch_backward_simt(const Exec& exec, const BackwardCall<float>& call);
 

@@ -66,43 +66,6 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(Combine<Elem> a) {
   }
 }
 
-template <class Elem>
-struct CombineBackward {
-  Elem* drows_RD;
-  float* dweight_TK;
-  const Elem* dy_TD;
-  const Elem* rows_RD;
-  const std::int32_t* row_of_slot_TK;
-  const float* weight_TK;
-  std::int64_t slots, D, K;
-};
-
-/// One warp per slot: each kept row belongs to exactly one.
-template <class Elem, int N>
-__global__ void __launch_bounds__(kThreads) combine_backward_kernel(CombineBackward<Elem> a) {
-  const std::int64_t slot = thread_index() / kWarpSize;
-  if (slot >= a.slots) return;
-  const int lane = threadIdx.x % kWarpSize;
-  const std::int64_t row = a.row_of_slot_TK[slot];
-  float dot = 0.0F;
-  if (row >= 0) {  // the same for the whole warp
-    const float weight = a.weight_TK[slot];
-    const Elem* dy_D = a.dy_TD + slot / a.K * a.D;
-    for (std::int64_t d = lane * N; d < a.D; d += kWarpSize * N) {
-      Vec<float, N> dy = load_floats<N>(dy_D + d);
-      const Vec<float, N> x = load_floats<N>(a.rows_RD + row * a.D + d);
-#pragma unroll
-      for (int i = 0; i < N; ++i) {
-        dot = fmaf(dy.v[i], x.v[i], dot);
-        dy.v[i] *= weight;
-      }
-      store_floats(a.drows_RD + row * a.D + d, dy);
-    }
-  }
-  dot = warp_sum(dot);
-  if (lane == 0) a.dweight_TK[slot] = dot;
-}
-
 }  // namespace
 
 void gather_rows(const Exec& exec, const GatherRows& a) {
@@ -132,27 +95,6 @@ void combine_rows(const Exec& exec, const CombineRows& a) {
                        combine_kernel<Elem, n.value>
                            <<<blocks_for(args.T, kWarps), kThreads, 0, exec.cuda().stream>>>(args);
                      });
-  });
-  check_launch();
-}
-
-void combine_rows_backward(const Exec& exec, const CombineRowsBackward& a) {
-  with_device_elem(a.dy_TD.dtype(), [&](auto elem) {
-    using Elem = decltype(elem);
-    const CombineBackward<Elem> args{.drows_RD = device_data<Elem>(a.drows_RD),
-                                     .dweight_TK = device_data<float>(a.dweight_TK),
-                                     .dy_TD = device_data<Elem>(a.dy_TD),
-                                     .rows_RD = device_data<Elem>(a.rows_RD),
-                                     .row_of_slot_TK = device_data<std::int32_t>(a.row_of_slot_TK),
-                                     .weight_TK = device_data<float>(a.weight_TK),
-                                     .slots = a.row_of_slot_TK.elements(),
-                                     .D = a.dy_TD.dim(1),
-                                     .K = a.row_of_slot_TK.dim(1)};
-    with_width<Elem>(
-        allows_vectors<Elem>(args.D, args.drows_RD, args.dy_TD, args.rows_RD), [&](auto n) {
-          combine_backward_kernel<Elem, n.value>
-              <<<blocks_for(args.slots, kWarps), kThreads, 0, exec.cuda().stream>>>(args);
-        });
   });
   check_launch();
 }

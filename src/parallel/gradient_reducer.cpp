@@ -28,7 +28,6 @@ GradientReducer::GradientReducer(const Exec& exec, const Parts& parts)
     : store_{parts.store},
       options_{parts.options},
       buckets_{make_buckets(*parts.plan, parts.options.bucket_elements)} {
-  expect(parts.groups != nullptr || exec.is_dry(), "a real reducer needs its groups");
   expect(options_.wire == DType::f32 || options_.wire == DType::bf16,
          "gradients travel as f32 or bf16");
   int tensors = 0;
@@ -44,24 +43,21 @@ GradientReducer::GradientReducer(const Exec& exec, const Parts& parts)
     expect(p.storage.parts == 1, p.spec.name + ": a tied table lies in one piece");
     tied_.push_back(gradients(p.spec.keep_f32).rows(p.storage.offset, p.storage.elements()));
   }
-  if (!exec.is_dry()) make_collectives(exec.device(), parts);
+  make_collectives(parts);
 }
 
-void GradientReducer::make_collectives(DeviceKind device, const Parts& parts) {
+void GradientReducer::make_collectives(const Parts& parts) {
   const ProcessGroups& groups = *parts.groups;
-  const auto make = [&](const Communicator& group) -> std::unique_ptr<comm::TensorCollectives> {
-    if (parts.factory != nullptr) return parts.factory->make(group);
-    return group.size() > 1 ? comm::make_host_collectives(group, device) : nullptr;
-  };
-  groups_[static_cast<std::size_t>(ReplicaGroup::dp)] = make(groups.dp());
-  groups_[static_cast<std::size_t>(ReplicaGroup::stage)] = make(groups.stage());
-  groups_[static_cast<std::size_t>(ReplicaGroup::edp)] = make(groups.edp());
-  tied_group_ = make(groups.tied());
-  world_ = make(groups.world());
+  const comm::CollectivesFactory& factory = *parts.factory;
+  groups_[static_cast<std::size_t>(ReplicaGroup::dp)] = factory.make(groups.dp());
+  groups_[static_cast<std::size_t>(ReplicaGroup::stage)] = factory.make(groups.stage());
+  groups_[static_cast<std::size_t>(ReplicaGroup::edp)] = factory.make(groups.edp());
+  tied_group_ = factory.make(groups.tied());
+  world_ = factory.make(groups.world());
 }
 
 bool GradientReducer::capturable() const {
-  const auto capturable = [](const auto& group) { return !group || group->capturable(); };
+  const auto capturable = [](const auto& group) { return group->capturable(); };
   return std::all_of(groups_.begin(), groups_.end(), capturable) && capturable(tied_group_) &&
          capturable(world_);
 }
@@ -120,7 +116,6 @@ void GradientReducer::finish(const Exec& exec) {
 }
 
 void GradientReducer::sum_tied(const Exec& exec) const {
-  if (!tied_group_) return;
   for (const TensorView& table : tied_) {
     for (std::int64_t at = 0; at < table.elements(); at += options_.bucket_elements) {
       const std::int64_t n = std::min(options_.bucket_elements, table.elements() - at);
@@ -139,11 +134,11 @@ void GradientReducer::reduce(const Exec& exec, std::size_t index) const {
   if (tables.padded) zero(exec, all);
   ops::pack_runs(exec, {.to = all, .from = flat, .runs = tables.all});
   if (bucket.blocks == 1) {
-    if (group != nullptr) group->all_reduce(exec, all, comm::ReduceOp::sum);
+    group->all_reduce(exec, all, comm::ReduceOp::sum);
     return ops::unpack_runs(exec, {.to = flat, .from = all, .runs = tables.all});
   }
   const TensorView own = scratch(exec, {bucket.block}, options_.wire);
-  if (group != nullptr) group->reduce_scatter(exec, {.send = all, .recv = own});
+  group->reduce_scatter(exec, {.send = all, .recv = own});
   ops::unpack_runs(exec, {.to = flat, .from = own, .runs = tables.own});
 }
 
@@ -163,12 +158,12 @@ void GradientReducer::gather(const Exec& exec, std::size_t index) const {
   const TensorView all = scratch(exec, {bucket.elements()}, flat.dtype());
   if (tables.padded) zero(exec, own);
   ops::pack_runs(exec, {.to = own, .from = flat, .runs = tables.own});
-  if (group != nullptr) group->all_gather(exec, {.send = own, .recv = all});
+  group->all_gather(exec, {.send = own, .recv = all});
   ops::unpack_runs(exec, {.to = flat, .from = all, .runs = tables.all});
 }
 
 void GradientReducer::sum_totals(const Exec& exec, const TensorView& x) const {
-  if (world_) world_->all_reduce(exec, x.reshape({x.elements()}), comm::ReduceOp::sum);
+  world_->all_reduce(exec, x.reshape({x.elements()}), comm::ReduceOp::sum);
 }
 
 }  // namespace shoal::parallel

@@ -62,10 +62,6 @@ void validate(const ParallelConfig& config, std::vector<std::string>& problems) 
   check_schedule(config, checks);
   checks.one_of("grad_reduce", config.grad_reduce, {"fp32", "bf16"});
   checks.one_of("comm", config.comm, {"auto", "nccl", "mpi"});
-  if (config.comm == "nccl" && config.pp > 1) {
-    checks.add(
-        "comm = nccl: a pipeline beside NCCL was seen to hang; allowed with pp > 1: auto mpi");
-  }
   if (config.ep_buffer_factor != 0.0 && config.ep_buffer_factor < 1.0) {
     checks.add("ep_buffer_factor: 0 (worst case) or at least 1");
   }

@@ -1,7 +1,10 @@
 #include "shoal/pipeline/executor.hpp"
 
+#include <utility>
+
 #include "shoal/base/clock.hpp"
 #include "shoal/base/error.hpp"
+#include "shoal/pipeline/message_plan.hpp"
 #include "shoal/pipeline/timeline.hpp"
 
 namespace shoal::pipeline {
@@ -28,18 +31,32 @@ std::vector<comm::HostPointToPointOptions::Channel> channels_of(const ScheduleSh
   return channels;
 }
 
-std::unique_ptr<comm::PointToPoint> make_links(const Exec& exec, const ExecutorParts& parts,
-                                               const Border& border) {
-  comm::HostPointToPointOptions options{
-      .message_bytes = border.shape.elements() * size_of(border.dtype),
-      .depth = channel_depth(parts.shape) + 1};  // one more, since real stages are not all equal
-  if (!exec.is_dry()) options.channels = channels_of(parts.shape, parts.group.rank());
-  return comm::make_host_point_to_point(parts.group, exec.device(), options);
-}
-
 }  // namespace
 
+std::unique_ptr<comm::PointToPoint> make_links(const Exec& exec, const ExecutorParts& parts) {
+  const Border border = parts.verbs.border();
+  comm::PointToPointOptions options{
+      .host = {.message_bytes = border.shape.elements() * size_of(border.dtype),
+               .depth = channel_depth(parts.shape) + 1},  // real stages are not all equal
+      .plan = message_plan(parts.shape, parts.group.rank())};
+  if (exec.is_dry()) {
+    if (parts.plans_device_messages) {
+      static_cast<void>(comm::reserve_buffers(exec, options.plan, options.host.message_bytes));
+    }
+    return comm::make_host_point_to_point(parts.group, exec.device(), options.host);
+  }
+  options.host.channels = channels_of(parts.shape, parts.group.rank());
+  if (parts.factory != nullptr) {
+    return parts.factory->make_point_to_point(exec, parts.group, options);
+  }
+  return comm::make_host_point_to_point(parts.group, exec.device(), options.host);
+}
+
 Executor::Executor(const Exec& exec, const ExecutorParts& parts)
+    : Executor{exec, parts, parts.shape.stages > 1 ? make_links(exec, parts) : nullptr} {}
+
+Executor::Executor(const Exec& exec, const ExecutorParts& parts,
+                   std::unique_ptr<comm::PointToPoint> links)
     : shape_{parts.shape},
       verbs_{&parts.verbs},
       rank_{parts.group.rank()},
@@ -48,15 +65,19 @@ Executor::Executor(const Exec& exec, const ExecutorParts& parts)
       slots_{assign_slots(actions_, parts.shape)},
       deltas_{assign_delta_slots(actions_, parts.shape)},
       gradients_{exec, border_, parts.shape, rank_},
-      outputs_(pair_index(shape_.chunks, 0, shape_.micro_batches)) {
+      outputs_(pair_index(shape_.chunks, 0, shape_.micro_batches)),
+      links_{std::move(links)} {
   expect(parts.group.size() == shape_.stages, "the pipeline group has one rank for each stage");
-  if (shape_.stages > 1) links_ = make_links(exec, parts, border_);
 }
 
 void Executor::run(const Exec& exec) {
   const double waited = links_ ? links_->seconds_waiting() : 0.0;
   const Stopwatch watch;
-  for (const Action& action : actions_) execute(exec, action);
+  for (std::size_t i = 0; i < actions_.size(); ++i) {
+    if (links_) links_->reach(exec, static_cast<int>(i));
+    execute(exec, actions_[i]);
+  }
+  if (links_) links_->flush(exec);
   seconds_ = watch.seconds();
   seconds_waiting_ = links_ ? links_->seconds_waiting() - waited : 0.0;
 }

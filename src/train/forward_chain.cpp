@@ -3,6 +3,8 @@
 #include <set>
 #include <utility>
 
+#include "shoal/pipeline/message_plan.hpp"
+
 namespace shoal::train {
 namespace {
 
@@ -26,12 +28,17 @@ ForwardChain::ForwardChain(const nn::Model& model) : chunks_{&model} {}
 
 ForwardChain::ForwardChain(const Exec& exec, const Parts& parts)
     : chunks_{parts.chunks}, shape_{parts.shape}, rank_{parts.group.rank()}, tokens_{parts.tokens} {
-  if (parts.group.size() == 1 || exec.is_dry()) return;
+  if (parts.group.size() == 1) return;
   const std::int64_t message =
       tokens_ * config().hidden_size * size_of(chunks_.front()->elem_dtype());
-  links_ = comm::make_host_point_to_point(
-      parts.group, exec.device(),
-      {.message_bytes = message, .depth = 2, .channels = channels(shape_, rank_)});
+  const comm::PointToPointOptions options{
+      .host = {.message_bytes = message, .depth = 2, .channels = channels(shape_, rank_)},
+      .plan = pipeline::forward_message_plan(shape_, rank_)};
+  if (!exec.is_dry()) {
+    links_ = parts.factory->make_point_to_point(exec, parts.group, options);
+  } else if (parts.plans_device_messages) {
+    static_cast<void>(comm::reserve_buffers(exec, options.plan, message));
+  }
 }
 ForwardChain::~ForwardChain() = default;
 

@@ -18,27 +18,24 @@ std::vector<nn::StageRange> ranges_of(const RunConfig& config,
   return pipeline::rank_ranges(layers, shape, groups.pp().rank());
 }
 
-std::unique_ptr<nn::ShardGroup> make_tensor_group(const RankLinks& links,
-                                                  comm::TensorCollectives* collectives) {
-  const Communicator& tp = links.groups->tp();
-  if (tp.size() == 1) return std::make_unique<nn::LocalShardGroup>();
-  if (collectives == nullptr) {
-    return std::make_unique<parallel::CommShardGroup>(tp.size(), tp.rank());
-  }
-  return std::make_unique<parallel::CommShardGroup>(*collectives);
+std::unique_ptr<nn::ShardGroup> make_tensor_group(comm::TensorCollectives& collectives) {
+  if (collectives.size() == 1) return std::make_unique<nn::LocalShardGroup>();
+  return std::make_unique<parallel::CommShardGroup>(collectives);
 }
 
 }  // namespace
 
 std::unique_ptr<comm::TensorCollectives> RankLinks::make(const Communicator& group) const {
-  return factory == nullptr ? nullptr : factory->make(group);
+  return factory->make(group);
+}
+
+bool plans_device_messages(const parallel::ParallelConfig& config, DeviceKind device) {
+  const bool mpi = comm::parse_transport_choice(config.comm) == comm::TransportChoice::mpi;
+  return device == DeviceKind::cuda && !mpi;
 }
 
 comm::CollectivesOptions collectives_options(const parallel::ParallelConfig& config) {
-  comm::CollectivesOptions options{.choice = comm::parse_transport_choice(config.comm)};
-  const bool open = options.choice == comm::TransportChoice::automatic;
-  if (open && config.pp > 1) options.choice = comm::TransportChoice::mpi;
-  return options;
+  return {.choice = comm::parse_transport_choice(config.comm), .timeout_s = config.timeout_s};
 }
 
 pipeline::ScheduleShape schedule_shape(const parallel::ParallelConfig& config,
@@ -64,7 +61,7 @@ TrainState::TrainState(const Exec& exec, const RunConfig& config, const RankLink
       model_state_{nn::make_model_state(exec, config.model, ranges_of(config, *links.groups))},
       tp_{links.make(links.groups->tp())},
       ep_{links.make(links.groups->ep())},
-      tensor_group_{make_tensor_group(links, tp_.get())},
+      tensor_group_{make_tensor_group(*tp_)},
       dispatcher_{make_dispatcher(exec, config)},
       optimizer_{exec,
                  store_,
@@ -94,12 +91,11 @@ std::unique_ptr<nn::TokenDispatcher> TrainState::make_dispatcher(const Exec& exe
     overflow_ = persistent(exec, {1}, DType::f32, MemoryKind::state);
   }
   const parallel::ExpertDispatcherParts parts{.experts = config.model.num_experts,
-                                              .ranks = ep.size(),
                                               .buffer_factor = config.parallel.ep_buffer_factor,
                                               .capacity_factor = config.model.capacity_factor,
                                               .overflow = overflow_,
-                                              .group = ep_ == nullptr ? nullptr : &ep,
-                                              .collectives = ep_.get()};
+                                              .group = ep,
+                                              .collectives = *ep_};
   return std::make_unique<parallel::ExpertDispatcher>(
       parts, exec.is_dry() ? DeviceKind::cpu : exec.device());
 }
@@ -116,16 +112,19 @@ void TrainState::initialise(const Exec& exec, std::uint64_t seed) const {
 bool TrainState::capturable() const {
   const parallel::ProcessGroups& groups = *links_.groups;
   const bool tensor = groups.tp().size() == 1 || tp_->capturable();
-  return tensor && groups.ep().size() == 1 && groups.pp().size() == 1;
+  return tensor && groups.ep().size() == 1;
 }
 
-ForwardChain::Parts chain_parts(const RunConfig& config, const BatchShape& shape,
+ForwardChain::Parts chain_parts(const Exec& exec, const RunConfig& config, const BatchShape& shape,
                                 const TrainState& state) {
   const parallel::ProcessGroups& groups = *state.links().groups;
-  ForwardChain::Parts parts{.chunks = {},
-                            .shape = schedule_shape(config.parallel, shape.micro_batches),
-                            .group = groups.pp(),
-                            .tokens = shape.micro_batch * shape.seq_len / groups.tp().size()};
+  ForwardChain::Parts parts{
+      .chunks = {},
+      .shape = schedule_shape(config.parallel, shape.micro_batches),
+      .group = groups.pp(),
+      .tokens = shape.micro_batch * shape.seq_len / groups.tp().size(),
+      .factory = state.links().factory,
+      .plans_device_messages = plans_device_messages(config.parallel, exec.device())};
   for (const nn::Model& chunk : state.chunks()) parts.chunks.push_back(&chunk);
   return parts;
 }

@@ -62,7 +62,9 @@ TrainStep::TrainStep(const Exec& exec, const RunConfig& config, const BatchShape
       executor_{exec,
                 {.shape = schedule_shape(config.parallel, shape.micro_batches),
                  .verbs = verbs_,
-                 .group = state.links().groups->pp()}} {
+                 .group = state.links().groups->pp(),
+                 .factory = state.links().factory,
+                 .plans_device_messages = plans_device_messages(config.parallel, exec.device())}} {
   const nn::ModelState& model = state.model_state();
   if (state.links().groups->pp().size() > 1 && bias_bytes(model) > 0) {
     all_bias_ = persistent(exec, model.bias_block.shape(), DType::f32, MemoryKind::state);
@@ -111,13 +113,14 @@ void TrainStep::enqueue(const Exec& exec, const StepInputs& inputs) {
 /// The first step runs as it is: libraries choose their algorithms there.
 void TrainStep::run_or_launch(const Exec& exec, int slot) {
   const bool capturable = config_.training.cuda_graph && !watched_ && exec.on_gpu() &&
-                          reducer_.capturable() && state_->capturable();
+                          reducer_.capturable() && state_->capturable() && executor_.capturable();
   if (!capturable || !warm_) {
     warm_ = true;
     return run(exec, slot);
   }
   if (!graph_.recorded()) graph_.record(exec, [&] { run(exec, slot); });
   graph_.launch(exec);
+  if (const auto* factory = state_->links().factory) factory->note_launch(exec);
 }
 
 void TrainStep::run(const Exec& exec, int slot) {
@@ -163,7 +166,7 @@ void TrainStep::gather_bias(const Exec& exec) const {
   if (all_bias_.absent()) return;
   const TensorView& mine = state_->model_state().bias_block;
   copy(exec, all_bias_.bytes_begin(), mine.bytes_begin(), mine.bytes());
-  if (pp_ != nullptr) pp_->all_reduce(exec, all_bias_, comm::ReduceOp::sum);
+  pp_->all_reduce(exec, all_bias_, comm::ReduceOp::sum);
 }
 
 void TrainStep::read_back(const Exec& exec, int slot) {

@@ -1,6 +1,6 @@
 // bench_attention: checks attention on warpgroup instructions against that on mma.sync, at edge
 // shapes, then prints its time at the shapes of models. Needs a GPU of compute capability 9.0.
-// Usage: bench_attention [check | time]
+// Usage: bench_attention [check | time [forward | backward]]
 #include <random>
 
 #include "bench/attention_problem.cuh"
@@ -8,7 +8,8 @@
 
 namespace shoal::bench {
 
-void time_forward_attention(const Exec& exec);  // attention_timing.cu
+bool check_backward_attention(const Exec& exec, const AttentionShape& s);  // attention_backward.cu
+void time_attention(const Exec& exec, const std::string& only);            // attention_timing.cu
 
 namespace {
 
@@ -100,9 +101,12 @@ bool check_forward(const Exec& exec, const AttentionShape& s) {
   return report(exec, text(s), got, want);
 }
 
-bool check_all(const Exec& exec) {
+bool check_all(const Exec& exec, const std::string& only) {
   int wrong = 0;
-  for (const AttentionShape& s : shapes()) wrong += check_forward(exec, s) ? 0 : 1;
+  for (const AttentionShape& s : shapes()) {
+    if (only != "backward") wrong += check_forward(exec, s) ? 0 : 1;
+    if (only != "forward") wrong += check_backward_attention(exec, s) ? 0 : 1;
+  }
   std::printf("%d wrong\n", wrong);
   return wrong == 0;
 }
@@ -112,10 +116,10 @@ bool check_all(const Exec& exec) {
 
 int main(int argc, char** argv) {
   try {
-    const std::string what = argc > 1 ? argv[1] : "all";
+    const std::string what = argc > 1 ? argv[1] : "all", only = argc > 2 ? argv[2] : "";
     const shoal::Exec exec{shoal::DeviceKind::cuda, {}};
-    const bool good = what == "time" || shoal::bench::check_all(exec);
-    if (what != "check") shoal::bench::time_forward_attention(exec);
+    const bool good = what == "time" || shoal::bench::check_all(exec, only);
+    if (what != "check") shoal::bench::time_attention(exec, only);
     return good ? 0 : 1;
   } catch (const std::exception& e) {
     std::printf("bench_attention: %s\n", e.what());

@@ -2,6 +2,9 @@
 #include "ops/attention.cuh"
 
 namespace shoal::bench {
+
+void time_backward_attention(const Exec& exec, const AttentionShape& s);  // attention_backward.cu
+
 namespace {
 
 /// Batches of 16384 tokens in sequences of T, with as many groups as heads and with four heads a
@@ -24,24 +27,28 @@ void print(const char* what, double ms, double flops) {
   std::fflush(stdout);
 }
 
+void time_forward(const Exec& exec, const AttentionShape& s) {
+  using Elem = __nv_bfloat16;
+  const AttentionProblem p{exec, s};
+  const auto args = p.forward(p.out, p.lse);
+  const auto call = ops::cuda::forward_call<Elem>(args);
+  auto* words = reinterpret_cast<int*>(p.words.view().bytes_begin());
+  print("forward",
+        milliseconds(exec, [&] { ops::cuda::launch_forward_wgmma(exec, call, args, words); }),
+        causal_flops(s));
+  if (s.G == s.H) {
+    print("forward, mma.sync",
+          milliseconds(exec, [&] { ops::cuda::launch_forward_mma(exec, call); }), causal_flops(s));
+  }
+}
+
 }  // namespace
 
-void time_forward_attention(const Exec& exec) {
-  using Elem = __nv_bfloat16;
+void time_attention(const Exec& exec, const std::string& only) {
   for (const AttentionShape& s : timed_shapes()) {
-    const AttentionProblem p{exec, s};
-    const auto args = p.forward(p.out, p.lse);
-    const auto call = ops::cuda::forward_call<Elem>(args);
-    auto* words = reinterpret_cast<int*>(p.words.view().bytes_begin());
     std::printf("%s\n", text(s).c_str());
-    print("forward",
-          milliseconds(exec, [&] { ops::cuda::launch_forward_wgmma(exec, call, args, words); }),
-          causal_flops(s));
-    if (s.G == s.H) {
-      print("forward, mma.sync",
-            milliseconds(exec, [&] { ops::cuda::launch_forward_mma(exec, call); }),
-            causal_flops(s));
-    }
+    if (only != "backward") time_forward(exec, s);
+    if (only != "forward") time_backward_attention(exec, s);
   }
 }
 

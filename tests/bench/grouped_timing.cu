@@ -1,8 +1,8 @@
-#include <algorithm>
 #include <functional>
 #include <string>
 
 #include "bench/grouped_problem.cuh"
+#include "bench/timing.hpp"
 #include "shoal/ops/grouped_swiglu.hpp"
 #include "shoal/ops/swiglu.hpp"
 

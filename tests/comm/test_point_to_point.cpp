@@ -47,7 +47,7 @@ TEST_P(PointToPointOn, ARingOfLargeMessagesDoesNotDeadlock) {
     EXPECT_EQ(std::set<float>(got.begin(), got.end()),
               std::set<float>{static_cast<float>(100 * previous() + i)});
   }
-  links->flush();
+  links->flush(exec);
   EXPECT_EQ(world_.journal()->traffic(Operation::send).bytes, 6 * count * 4);
   EXPECT_EQ(world_.journal()->traffic(Operation::recv).bytes, 6 * count * 4);
 }
@@ -89,7 +89,7 @@ TEST_P(PointToPointOn, ASenderWaitsAtAFullChannel) {
     const MessageTag tag{Direction::gradient, 0, i};
     world_.rank() == 0 ? links->send(exec, data, other, tag) : links->recv(exec, data, other, tag);
   }
-  links->flush();
+  links->flush(exec);
   EXPECT_GT(links->seconds_waiting(), 0.0);
 }
 

@@ -23,15 +23,28 @@ struct Bench {
       : groups{world, bench.config},
         layout{test::sharded_layout(groups.layout(), world.rank())},
         plan{layout, groups.layout(), world.rank(), bench.config.zero},
+        factory{world, DeviceKind::cpu},
         exec{DeviceKind::cpu, measure(bench)},
         store{exec, layout, bench.elem, true},
         reducer{exec,
-                {.store = &store, .plan = &plan, .groups = &groups, .options = bench.options}} {}
+                {.store = &store,
+                 .plan = &plan,
+                 .groups = &groups,
+                 .factory = &factory,
+                 .options = bench.options}} {}
 
   [[nodiscard]] ArenaPlan measure(const BenchOptions& bench) const {
     const Exec dry = Exec::dry(DeviceKind::cpu);
     const nn::ParameterStore counted{dry, layout, bench.elem, true};
-    GradientReducer counting{dry, {.store = &counted, .plan = &plan, .options = bench.options}};
+    const int ranks = groups.world().size(), rank = groups.world().rank();
+    const auto paper = ProcessGroups::on_paper(bench.config, ranks, rank);
+    const comm::CollectivesFactory nobody{paper.world(), DeviceKind::cpu};
+    GradientReducer counting{dry,
+                             {.store = &counted,
+                              .plan = &plan,
+                              .groups = &paper,
+                              .factory = &nobody,
+                              .options = bench.options}};
     counting.begin_step();
     counting.finish(dry);
     counting.gather_weights(dry);
@@ -55,6 +68,7 @@ struct Bench {
   ProcessGroups groups;
   nn::ParameterLayout layout;
   ShardPlan plan;
+  comm::CollectivesFactory factory;
   Exec exec;
   nn::ParameterStore store;
   GradientReducer reducer;

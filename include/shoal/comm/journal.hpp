@@ -27,8 +27,9 @@ enum class Operation {
   send_recv,
   send_wait,  ///< until a message sent before was taken
   split,
+  launch,  ///< of a graph with the collectives of a whole step
 };
-inline constexpr int kNumOperations = 14;
+inline constexpr int kNumOperations = 15;
 [[nodiscard]] std::string_view name(Operation op);
 /// Whether every rank of the group takes part; the others are messages between two ranks.
 [[nodiscard]] bool involves_all_ranks(Operation op);

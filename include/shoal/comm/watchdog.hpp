@@ -24,8 +24,6 @@ class Watchdog {
     double timeout_s = 600.0;
     double poll_s = 0.5;
     std::size_t dump_lines = 32;  ///< of the ring buffer
-    /// Ends what the device waits in, before the job ends (CollectivesFactory::abort).
-    std::function<void()> before_abort;
     /// What to do after printing; by default Environment::abort(1).
     std::function<void(const TraceEntry&)> on_timeout;
     /// One message of several lines; by default to standard error on every rank.
@@ -40,6 +38,10 @@ class Watchdog {
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
+  /// Ends what the device waits in, before the job is aborted (CollectivesFactory::abort_hook). The
+  /// watchdog is there before the transports, so it learns of them later.
+  void set_before_abort(std::function<void()> end_device_work);
+
  private:
   Watchdog(std::shared_ptr<Journal> journal, std::shared_ptr<ProgressBoard> board, Options options);
   void watch();
@@ -50,7 +52,8 @@ class Watchdog {
   std::shared_ptr<Journal> journal_;
   std::shared_ptr<ProgressBoard> board_;
   Options options_;
-  std::mutex mutex_;
+  std::function<void()> before_abort_;
+  std::mutex mutex_;  ///< of what follows, and of before_abort_
   std::condition_variable wake_;
   bool stopping_ = false;
   std::thread thread_;

@@ -38,27 +38,14 @@ struct CombineRows {
 };
 void combine_rows(const Exec& exec, const CombineRows& args);
 
-/// drows[row] = weight[t,k] * dy[t];  dweight[t,k] = <dy[t], rows[row]> (0 for row -1).
-struct CombineRowsBackward {
-  TensorView drows_RD;      ///< out elem
-  TensorView dweight_TK;    ///< out f32
-  ConstTensorView dy_TD;    ///< elem
-  ConstTensorView rows_RD;  ///< elem
-  ConstTensorView row_of_slot_TK, slot_of_row_R;
-  ConstTensorView weight_TK;
-};
-void combine_rows_backward(const Exec& exec, const CombineRowsBackward& args);
-
 namespace cpu {
 void route_plan(const Exec& exec, const RoutePlan& args);
 void gather_rows(const Exec& exec, const GatherRows& args);
 void combine_rows(const Exec& exec, const CombineRows& args);
-void combine_rows_backward(const Exec& exec, const CombineRowsBackward& args);
 }  // namespace cpu
 namespace cuda {
 void route_plan(const Exec& exec, const RoutePlan& args);
 void gather_rows(const Exec& exec, const GatherRows& args);
 void combine_rows(const Exec& exec, const CombineRows& args);
-void combine_rows_backward(const Exec& exec, const CombineRowsBackward& args);
 }  // namespace cuda
 }  // namespace shoal::ops

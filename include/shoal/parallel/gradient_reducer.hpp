@@ -18,15 +18,15 @@ namespace shoal::parallel {
 /// A step: begin_step(), ready() as tensors become final, finish(), the update, gather_weights().
 class GradientReducer {
  public:
-  /// Store and groups must outlive the reducer.
+  /// Store and groups must outlive the reducer. On a dry Exec groups and factory are on paper.
   struct Parts {
     const nn::ParameterStore* store = nullptr;
     const ShardPlan* plan = nullptr;
-    const ProcessGroups* groups = nullptr;              ///< not asked on a dry Exec
-    const comm::CollectivesFactory* factory = nullptr;  ///< null: over MPI
+    const ProcessGroups* groups = nullptr;
+    const comm::CollectivesFactory* factory = nullptr;
     ReduceOptions options;
   };
-  /// Collective over the world, except on a dry Exec. Takes persistent memory for its tables.
+  /// Collective over the world, except on paper. Takes persistent memory for its tables.
   GradientReducer(const Exec& exec, const Parts& parts);
 
   void begin_step();
@@ -40,7 +40,7 @@ class GradientReducer {
 
   /// x = sum of x over all ranks, f32: totals of a step. Equal sizes on all ranks.
   void sum_totals(const Exec& exec, const TensorView& x) const;
-  /// Collectives over all ranks; null when there is one.
+  /// Collectives over all ranks.
   [[nodiscard]] comm::TensorCollectives* world() const { return world_.get(); }
   [[nodiscard]] const std::vector<Bucket>& buckets() const { return buckets_; }
   /// Whether the calls may be captured into a CUDA graph: no host takes part.
@@ -54,7 +54,7 @@ class GradientReducer {
     std::vector<int> tensors;  ///< whose gradients it waits for
   };
   [[nodiscard]] Tables make_tables(const Exec& exec, const ShardPlan& plan, const Bucket& bucket);
-  void make_collectives(DeviceKind device, const Parts& parts);
+  void make_collectives(const Parts& parts);
   [[nodiscard]] bool is_ready(std::size_t bucket) const;
   void sum_tied(const Exec& exec) const;
   void reduce(const Exec& exec, std::size_t bucket) const;
@@ -70,7 +70,7 @@ class GradientReducer {
   std::vector<char> final_;       ///< for each tensor
   std::size_t next_ = 0;          ///< bucket to reduce
   std::array<std::unique_ptr<comm::TensorCollectives>, kReplicaGroups> groups_;
-  std::unique_ptr<comm::TensorCollectives> tied_group_, world_;  ///< absent in groups of one
+  std::unique_ptr<comm::TensorCollectives> tied_group_, world_;
 };
 
 }  // namespace shoal::parallel

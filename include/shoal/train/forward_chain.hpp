@@ -2,7 +2,7 @@
 #include <memory>
 #include <vector>
 
-#include "shoal/comm/point_to_point.hpp"
+#include "shoal/comm/collectives_factory.hpp"
 #include "shoal/nn/model.hpp"
 #include "shoal/pipeline/schedule.hpp"
 
@@ -19,7 +19,10 @@ class ForwardChain {
     pipeline::ScheduleShape shape;         ///< where the chunks of the model live
     const Communicator& group;             ///< pipeline ranks; outlives the chain; may be on paper
     std::int64_t tokens = 0;               ///< T_part, rows of a border
+    const comm::CollectivesFactory* factory = nullptr;  ///< outlives the chain; null on paper
+    bool plans_device_messages = false;  ///< a dry Exec counts the buffers that NCCL would take
   };
+  /// Collective over the factory's world. Takes persistent memory for messages between devices.
   ForwardChain(const Exec& exec, const Parts& parts);
   ~ForwardChain();
 

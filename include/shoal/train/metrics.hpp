@@ -87,6 +87,8 @@ class MetricsWriter {
   void add(const StepRow& row);
   void add(const ValidationRow& row);
   void add(const RouterRow& row);
+  /// Step of the last validation row; -1 without one.
+  [[nodiscard]] std::int64_t last_validation() const { return last_validation_; }
   void sync();     ///< the journal is on disk after this
   void rebuild();  ///< metrics.h5 holds all rows after this
 
@@ -98,6 +100,7 @@ class MetricsWriter {
   io::FileDescriptor file_;
   Stopwatch since_sync_, since_rebuild_;
   double rebuild_took_s_ = 0.0;
+  std::int64_t last_validation_ = -1;
 };
 
 /// Reads a journal up to its first damaged record.

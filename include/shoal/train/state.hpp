@@ -15,18 +15,19 @@
 
 namespace shoal::train {
 
-/// Of the transport that a configuration asks for. A pipeline takes MPI where the choice is open:
-/// its messages go through the host, and beside NCCL collectives they were seen to hang.
+/// Of the transport that a configuration asks for.
 [[nodiscard]] comm::CollectivesOptions collectives_options(const parallel::ParallelConfig& config);
 
-/// How a rank reaches the others. On paper (a plan on a dry Exec) there is no factory.
+/// How a rank reaches the others; on a dry Exec both may be of groups on paper.
 struct RankLinks {
   const parallel::ProcessGroups* groups = nullptr;
   const comm::CollectivesFactory* factory = nullptr;
 
-  /// Collectives of a group; null on paper. Collective over the world.
+  /// Collectives of a group. Collective over the world, except on paper.
   [[nodiscard]] std::unique_ptr<comm::TensorCollectives> make(const Communicator& group) const;
 };
+/// Whether a plan counts the buffers of messages between devices: NCCL may be chosen.
+[[nodiscard]] bool plans_device_messages(const parallel::ParallelConfig& config, DeviceKind device);
 
 /// The pipeline schedule that a configuration asks for.
 [[nodiscard]] pipeline::ScheduleShape schedule_shape(const parallel::ParallelConfig& config,
@@ -60,7 +61,7 @@ class TrainState {
   [[nodiscard]] const RankLinks& links() const { return links_; }
   /// f32 [1]: above 0 when experts got more rows than their buffers hold; absent where all fit.
   [[nodiscard]] const TensorView& overflow() const { return overflow_; }
-  /// Whether no host takes part in a forward or backward pass.
+  /// Whether no host takes part in a forward or backward pass, messages between stages aside.
   [[nodiscard]] bool capturable() const;
 
  private:
@@ -71,7 +72,7 @@ class TrainState {
   nn::RankLayout layout_;
   nn::ParameterStore store_;
   nn::ModelState model_state_;
-  std::unique_ptr<comm::TensorCollectives> tp_, ep_;  ///< null on paper
+  std::unique_ptr<comm::TensorCollectives> tp_, ep_;
   std::unique_ptr<nn::ShardGroup> tensor_group_;
   TensorView overflow_;
   std::unique_ptr<nn::TokenDispatcher> dispatcher_;
@@ -80,7 +81,7 @@ class TrainState {
 };
 
 /// The forward chain of a run's model.
-[[nodiscard]] ForwardChain::Parts chain_parts(const RunConfig& config, const BatchShape& shape,
-                                              const TrainState& state);
+[[nodiscard]] ForwardChain::Parts chain_parts(const Exec& exec, const RunConfig& config,
+                                              const BatchShape& shape, const TrainState& state);
 
 }  // namespace shoal::train

@@ -83,7 +83,7 @@ class TrainStep {
   parallel::GradientReducer reducer_;
   BatchBlock block_;
   TensorView scalars_;                           ///< f32 [4], in the order of Factors
-  std::unique_ptr<comm::TensorCollectives> pp_;  ///< brings biases together; null on paper
+  std::unique_ptr<comm::TensorCollectives> pp_;  ///< brings biases together
   TensorView
       all_bias_;  ///< f32 [MoE layers, E]: of all stages; absent where one stage has them all
   pipeline::ModelVerbs verbs_;

@@ -10,10 +10,18 @@ EventHandle make_event() {
   return EventHandle{event};
 }
 
+StreamHandle make_urgent_stream() {
+  int least = 0, greatest = 0;
+  shoal::cuda::check(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+  cudaStream_t stream = nullptr;
+  shoal::cuda::check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, greatest));
+  return StreamHandle{stream};
+}
+
 SideStream::SideStream() : forked_{make_event()}, joined_{make_event()} {
   cudaStream_t stream = nullptr;
   shoal::cuda::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  stream_ = UniqueHandle<StreamTraits>{stream};
+  stream_ = StreamHandle{stream};
 }
 
 cudaStream_t SideStream::fork(cudaStream_t stream) {

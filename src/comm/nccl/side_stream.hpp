@@ -14,6 +14,16 @@ using EventHandle = UniqueHandle<EventTraits>;
 /// For order between streams, without a time.
 [[nodiscard]] EventHandle make_event();
 
+struct StreamTraits {
+  using Raw = cudaStream_t;
+  static Raw null() noexcept { return nullptr; }
+  static void close(Raw stream) noexcept { (void)cudaStreamDestroy(stream); }
+};
+using StreamHandle = UniqueHandle<StreamTraits>;
+/// Its kernels are placed before those of other streams, so that they do not wait for a place that
+/// those would take from each other.
+[[nodiscard]] StreamHandle make_urgent_stream();
+
 /// A stream beside another one. Also while that one records a graph, which then holds both.
 class SideStream {
  public:
@@ -24,12 +34,7 @@ class SideStream {
   void join(cudaStream_t stream);
 
  private:
-  struct StreamTraits {
-    using Raw = cudaStream_t;
-    static Raw null() noexcept { return nullptr; }
-    static void close(Raw stream) noexcept { (void)cudaStreamDestroy(stream); }
-  };
-  UniqueHandle<StreamTraits> stream_;
+  StreamHandle stream_;
   EventHandle forked_, joined_;
 };
 

@@ -1,0 +1,143 @@
+#pragma once
+// Backward attention on Hopper: what the parts of the kernel share. See
+// attention_backward_kernel.cuh for the idea.
+#include "ops/attention.cuh"
+#include "ops/attention_backward_work.hpp"
+#include "ops/hopper/sum_rows.cuh"
+#include "ops/hopper/tma.cuh"
+
+namespace shoal::ops::cuda::hopper {
+
+/// What one tile of queries of one head needs to know, written before the kernel.
+struct QueryTile {
+  int active;      // whether any of its tokens uses the head's group
+  int first_key;   // the first key that its first query sees
+  int last_start;  // the first key that its last query sees
+  int unused;
+};
+static_assert(sizeof(QueryTile) == kQueryTileWords * sizeof(float));
+
+/// The parts of the call's scratch, indexed by pair = head * tiles + tile.
+struct BackwardScratch {
+  float* dq;        // [pairs, kDqFloats]: sums of dq / scale, in the order of threads
+  float* rows;      // [pairs, 3, kQueries]: lse in base 2, <dout, out>, first key as an int
+  QueryTile* tile;  // [pairs]
+  unsigned* turn;   // [pairs]: tiles of keys that have added to the dq of the pair
+  unsigned* ticket;
+
+  template <class P>
+  [[nodiscard]] static BackwardScratch at(float* base, std::int64_t pairs) {
+    BackwardScratch s{};
+    s.dq = base;
+    s.rows = s.dq + pairs * P::kDqFloats;
+    s.tile = reinterpret_cast<QueryTile*>(s.rows + pairs * P::kRowFloats);
+    s.turn = reinterpret_cast<unsigned*>(s.tile + pairs);
+    s.ticket = s.turn + pairs;
+    return s;
+  }
+};
+
+/// Element type and head dimension: all that the kernel's shape hangs on. A tile of queries times
+/// the head dimension is always the same number of elements.
+template <class ElemType, int kHeadDimValue>
+struct BackwardPlan {
+  using Elem = ElemType;
+  static constexpr int kHeadDim = kHeadDimValue;
+  static constexpr int kConsumers = 2;  // warpgroups, 64 keys each
+  static constexpr int kThreads = (1 + kConsumers) * kWarpgroup;
+  static constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
+  static constexpr int kKeys = kBackwardKeys;
+  static constexpr int kQueries = backward_queries(kHeadDim);
+  static constexpr int kStages = 3;
+  static constexpr int kDqFloats = kQueries * kHeadDim;
+  static constexpr int kRowFloats = 3 * kQueries;
+  static constexpr int kDqSums = kDqFloats / (kConsumers * kWarpgroup);
+  static constexpr unsigned kRowBytes = kRowFloats * sizeof(float);
+  // Tiles lie in boxes of 64 columns, dS (keys by queries) as well.
+  static constexpr int kHeadBoxes = kHeadDim / kBoxRow, kQueryBoxes = kQueries / kBoxRow;
+  static constexpr unsigned kKeyBoxBytes = kKeys * kBoxRow * 2;
+  static constexpr unsigned kQueryBoxBytes = kQueries * kBoxRow * 2;
+  static constexpr unsigned kKeyBytes = kHeadBoxes * kKeyBoxBytes;
+  static constexpr unsigned kQueryBytes = kHeadBoxes * kQueryBoxBytes;
+  static constexpr unsigned kScoreBytes = kQueryBoxes * kKeyBoxBytes;
+#ifndef WAITDV
+#define WAITDV true
+#endif
+  static constexpr bool kWaitForDv = WAITDV;
+#ifndef WAITDK
+#define WAITDK (kHeadDim == 64)
+#endif
+  static constexpr bool kWaitForDk = WAITDK;
+  using Position = RingPosition<kStages>;
+  static_assert(kDqSums == 32 && kConsumers * 64 == kKeys);
+  /// Of dq a warpgroup sums 64 queries by 64 columns.
+  [[nodiscard]] __device__ static constexpr int dq_query(int warpgroup) {
+    return kQueryBoxes == 2 ? warpgroup * 64 : 0;
+  }
+  [[nodiscard]] __device__ static constexpr int dq_column(int warpgroup) {
+    return kHeadBoxes == 2 ? warpgroup * 64 : 0;
+  }
+};
+
+/// What a stage of the ring asks of its readers.
+struct BackwardStep {
+  int first_token;  // of the tile of queries
+  int head;
+  int first_key, group;  // of the keys that the block holds
+  int turn;              // how many tiles of keys add to dq before this one
+  bool masked;           // some query does not see some key
+  bool final;            // no tile of keys adds to dq afterwards
+  bool last;             // the last tile for these keys
+  bool empty;            // no query sees these keys
+  bool stop;             // no more work
+};
+
+/// The block's shared memory; tiles are aligned to the swizzle.
+template <class P>
+struct BackwardShared {
+  unsigned char key[P::kKeyBytes], value[P::kKeyBytes];
+  unsigned char ds[2][P::kScoreBytes];
+  struct Stage {
+    unsigned char query[P::kQueryBytes], dout[P::kQueryBytes];
+  } stages[P::kStages];
+  float rows[P::kStages][P::kRowFloats];
+  BackwardStep step[P::kStages];
+  Barrier full[P::kStages], empty[P::kStages];
+  Barrier keys_full, keys_empty;
+  Barrier turn_come, turn_taken;
+
+  static constexpr unsigned kAlignment = 1024;
+  [[nodiscard]] static std::size_t bytes() { return sizeof(BackwardShared) + kAlignment; }
+  [[nodiscard]] __device__ static BackwardShared& at(unsigned char* raw) {
+    const unsigned gap = (kAlignment - shared_address(raw) % kAlignment) % kAlignment;
+    return *reinterpret_cast<BackwardShared*>(raw + gap);
+  }
+  __device__ void init_barriers() {
+    constexpr unsigned kConsumerWarps = P::kConsumers * kWarpgroup / kWarpSize;
+    for (int i = 0; i < P::kStages; ++i) {
+      full[i].init(1);
+      empty[i].init(kConsumerWarps + 1);  // and the turn keeper
+    }
+    keys_full.init(1);
+    keys_empty.init(kConsumerWarps);
+    turn_come.init(1);
+    turn_taken.init(kConsumerWarps);
+    fence_barrier_init();
+  }
+};
+
+template <class P>
+struct BackwardArgs {
+  BackwardCall<typename P::Elem> call;
+  BackwardScratch scratch;
+  int key_column, value_column, query_column, dout_column;  // of head 0
+  int key_tiles, query_tiles;
+};
+
+/// The calling warp has read what the barrier guards.
+__device__ inline void release_warp(Barrier& empty) {
+  __syncwarp();
+  if (threadIdx.x % kWarpSize == 0) empty.arrive();
+}
+
+}  // namespace shoal::ops::cuda::hopper
