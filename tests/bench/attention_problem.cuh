@@ -1,6 +1,7 @@
 #pragma once
 // One attention problem on the GPU, heads packed as a layer packs them: queries and keys in one
 // tensor, values in another.
+#include <algorithm>
 #include <string>
 
 #include "bench/measure.cuh"
