@@ -66,10 +66,7 @@ struct BackwardPlan {
   static constexpr unsigned kKeyBytes = kHeadBoxes * kKeyBoxBytes;
   static constexpr unsigned kQueryBytes = kHeadBoxes * kQueryBoxBytes;
   static constexpr unsigned kScoreBytes = kQueryBoxes * kKeyBoxBytes;
-#ifndef WAITDK
-#define WAITDK (kHeadDim == 64)
-#endif
-  static constexpr bool kWaitForDk = WAITDK;
+  static constexpr bool kWaitForDk = kHeadDim == 64;  // registers are short
   using Position = RingPosition<kStages>;
   static_assert(kDqSums == 32 && kConsumers * 64 == kKeys);
   /// Of dq a warpgroup sums 64 queries by 64 columns.
