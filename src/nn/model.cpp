@@ -57,10 +57,13 @@ void Model::head_backward(const Exec& exec, const Pass& pass, const TensorView& 
   head_.train(
       exec, pass.batch, pass.scalars.loss_grad_scale,
       {.loss_sum = state_->loss_sum, .dx_TD = dy_TD, .x_TD = y_TD, .accumulate = accumulate});
-  final_norm_.backward_input(exec,
-                             {.dx_TD = dx_TD, .dy_TD = dy_TD, .x_TD = x_TD, .rstd_T = rstd_T});
-  final_norm_.backward_weight(
-      exec, {.dy_TD = dy_TD, .x_TD = x_TD, .rstd_T = rstd_T, .accumulate = accumulate});
+  const TensorView gain_part_PD = final_norm_.reserve_parts(exec.scratch(), x_TD.dim(0));
+  final_norm_.backward_input(exec, {.dx_TD = dx_TD,
+                                    .gain_part_PD = gain_part_PD,
+                                    .dy_TD = dy_TD,
+                                    .x_TD = x_TD,
+                                    .rstd_T = rstd_T});
+  final_norm_.backward_weight(exec, gain_part_PD, accumulate);
 }
 
 void Model::backward_input(const Exec& exec, const Pass& pass, const StageGradients& gradients,
@@ -85,7 +88,7 @@ void Model::backward_input(const Exec& exec, const Pass& pass, const StageGradie
 void Model::backward_weight(const Exec& exec, const Pass& pass, const MicroBatchSaved& saved,
                             ops::Accumulate accumulate) const {
   for (std::size_t i = blocks_.size(); i-- > 0;) {
-    blocks_[i].backward_weight(exec, pass, saved.layers[i], saved.deltas[i], accumulate);
+    blocks_[i].backward_weight(exec, saved.layers[i], saved.deltas[i], accumulate);
   }
   embedding_backward(exec, pass, saved.dembedding_TD, accumulate);
 }
