@@ -47,6 +47,8 @@ class TrainStep {
   [[nodiscard]] StepResult next_result();
   /// Host seconds that the last step waited for other pipeline ranks, over all its host seconds.
   [[nodiscard]] double idle_share() const { return executor_.idle_share(); }
+  /// Whether steps are launched as one graph: known after the second.
+  [[nodiscard]] bool captured() const { return graph_.recorded(); }
   /// For comparisons of layouts: neither works in a captured step.
   void set_tap(nn::RoutingTap* tap) {
     verbs_.set_tap(tap);
