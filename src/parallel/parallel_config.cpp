@@ -66,6 +66,7 @@ void validate(const ParallelConfig& config, std::vector<std::string>& problems) 
     checks.add(
         "comm = nccl: a pipeline beside NCCL was seen to hang; allowed with pp > 1: auto mpi");
   }
+  if (config.bucket_elements < 1) checks.add("bucket_elements: at least 1");
   if (config.ep_buffer_factor != 0.0 && config.ep_buffer_factor < 1.0) {
     checks.add("ep_buffer_factor: 0 (worst case) or at least 1");
   }
