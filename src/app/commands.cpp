@@ -12,13 +12,10 @@ const std::set<std::string>& run_sections() {
   return sections;
 }
 
-const std::set<std::string>& verify_sections() {
-  static const std::set<std::string> sections = [] {
-    std::set<std::string> all = run_sections();
-    all.insert("verify");
-    return all;
-  }();
-  return sections;
+std::set<std::string> run_sections_and(const std::string& section) {
+  std::set<std::string> all = run_sections();
+  all.insert(section);
+  return all;
 }
 
 std::vector<Command> make_table() {
@@ -71,13 +68,18 @@ std::vector<Command> make_table() {
       {.name = "verify-layout",
        .usage = "INPUT.ini --layout=\"tp=2,pp=2,ep=2\"",
        .summary = "prove that a layout of the ranks computes what one rank computes",
-       .rules = {.own = {"verify", "training"}, .sections = verify_sections(), .input_file = true},
+       .rules = {.own = {"verify", "training"},
+                 .sections = run_sections_and("verify"),
+                 .input_file = true},
        .parallel = true,
        .run = verify_command},
       {.name = "bench",
-       .usage = "--calibrate [--output=FILE]",
-       .summary = "speeds of this machine, for the plan",
-       .rules = tool("bench", 0),
+       .usage = "INPUT.ini [--kernels] [--output=FILE.json] | --calibrate [--output=FILE.json]",
+       .summary =
+           "time of a model's training step or kernels; speeds of this machine, for the plan",
+       .rules = {.own = {"bench", "training"},
+                 .sections = run_sections_and("bench"),
+                 .input_file = true},
        .parallel = true,
        .run = bench_command},
       {.name = "export",

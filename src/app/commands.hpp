@@ -24,4 +24,8 @@ ExitCode import_command(const Invocation& call);
 /// Validates the sections of a run against `ranks`; throws all problems together.
 void require_valid_run(const Invocation& call, int ranks);
 
+/// Sets model.vocab_size where it is 0: that of the dataset, or a usual one where the dataset is on
+/// another machine, with a note that says so.
+[[nodiscard]] std::string know_vocabulary(train::RunConfig& config);
+
 }  // namespace shoal::app

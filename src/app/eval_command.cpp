@@ -58,9 +58,11 @@ train::ValidationRow evaluate(const Invocation& call, const std::filesystem::pat
   loaded.load(exec, checkpoint);
   train::Evaluator evaluator{exec, windows};
   const train::ForwardChain chain{loaded.model()};
-  return evaluator.run(
-      exec, {.model = &chain, .dataset = what.dataset},
-      {.all = call.world, .data = {.index = call.world.rank(), .count = call.world.size()}});
+  // Each rank holds all experts, which can take every row.
+  return evaluator
+      .run(exec, {.model = &chain, .dataset = what.dataset},
+           {.all = call.world, .data = {.index = call.world.rank(), .count = call.world.size()}})
+      .row;
 }
 
 }  // namespace

@@ -31,9 +31,14 @@ void add_verify_keys(KeyTable& table, VerifyConfig& c) {
 void add_bench_keys(KeyTable& table, BenchConfig& c) {
   table.section("bench", "`shoal bench`.");
   table.add("calibrate", c.calibrate, "time the ops of a step and the links between these ranks");
-  table.add("output", c.output, "file to write");
-  table.add("device", c.device, "auto | cpu | cuda");
-  table.add("precision", c.precision, "auto (bf16 on a GPU, fp32 on the CPU) | fp32 | bf16 | fp16");
+  table.add("kernels", c.kernels, "time the kernels of the model of the input file, not its step");
+  table.add("steps", c.steps, "timed steps");
+  table.add("warmup", c.warmup, "steps before the timed ones, 1 or more");
+  table.add("output", c.output, "JSON file; empty: calibration.json of calibrate, otherwise none");
+  table.add("device", c.device, "auto (that of the input file) | cpu | cuda");
+  table.add("precision", c.precision,
+            "auto (that of the input file; calibrate: bf16 on a GPU, fp32 on the CPU) | fp32 | "
+            "bf16 | fp16");
 }
 
 void add_evaluate_keys(KeyTable& table, EvaluateConfig& c) {

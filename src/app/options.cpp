@@ -1,6 +1,7 @@
 #include "shoal/app/options.hpp"
 
 #include <algorithm>
+#include <array>
 #include <boost/program_options.hpp>
 #include <fstream>
 #include <sstream>
@@ -34,7 +35,14 @@ bool is_assignment(const std::string& text) {
   });
 }
 
-/// Brings every spelling of an assignment to "--section.key=value"; a switch gets "=true".
+/// Whether `text` is a value of a switch rather than a plain argument.
+bool is_switch_value(std::string_view text) {
+  constexpr std::array<std::string_view, 6> kWords = {"true", "false", "yes", "no", "on", "off"};
+  return std::find(kWords.begin(), kWords.end(), text) != kWords.end();
+}
+
+/// Brings every spelling of an assignment to "--section.key=value"; a switch that no such word
+/// follows gets "=true".
 std::vector<std::string> normalize(const std::vector<std::string>& arguments,
                                    const OptionRules& rules, const KeyTable& table) {
   std::vector<std::string> result;
@@ -62,7 +70,9 @@ std::vector<std::string> normalize(const std::vector<std::string>& arguments,
     const Key* key = table.find(name);
     if (equals != std::string::npos) {
       value = argument.substr(equals + 1);
-    } else if (key != nullptr && key->type != type_name(bool{})) {
+    } else if (key != nullptr && key->type == type_name(bool{})) {
+      if (i + 1 < arguments.size() && is_switch_value(arguments[i + 1])) value = arguments[++i];
+    } else if (key != nullptr) {
       value = i + 1 < arguments.size() ? arguments[++i] : "";
     }
     result.push_back("--" + name + "=" + value);

@@ -26,18 +26,6 @@ void require_valid_search(const Invocation& call) {
   require_no_problems(problems);
 }
 
-/// The vocabulary of the dataset, or a usual one where the dataset is on another machine.
-std::string know_vocabulary(train::RunConfig& config) {
-  if (config.model.vocab_size > 0) return "";
-  if (config.data.train.empty() || !std::filesystem::exists(config.data.train)) {
-    config.model.vocab_size = kAssumedVocabulary;
-    return "  vocabulary of " + std::to_string(kAssumedVocabulary) +
-           " assumed: the dataset is not here; --model.vocab_size=N tells another\n";
-  }
-  train::resolve_vocab(config);
-  return "";
-}
-
 train::Calibration calibration_of(const PlanConfig& plan, const std::string& precision) {
   return plan.calibration.empty() ? train::published_calibration(plan.memory_gb, precision)
                                   : train::read_calibration(plan.calibration);
@@ -87,6 +75,17 @@ ExitCode search(const Invocation& call) {
 }
 
 }  // namespace
+
+std::string know_vocabulary(train::RunConfig& config) {
+  if (config.model.vocab_size > 0) return "";
+  if (config.data.train.empty() || !std::filesystem::exists(config.data.train)) {
+    config.model.vocab_size = kAssumedVocabulary;
+    return "  vocabulary of " + std::to_string(kAssumedVocabulary) +
+           " assumed: the dataset is not here; --model.vocab_size=N tells another\n";
+  }
+  train::resolve_vocab(config);
+  return "";
+}
 
 ExitCode plan_command(const Invocation& call) {
   const PlanConfig& plan = call.config.plan;

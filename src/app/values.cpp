@@ -35,8 +35,8 @@ std::string_view trim(std::string_view text) {
 }  // namespace
 
 bool parse_value(std::string_view text, bool& value) {
-  const bool yes = text == "true" || text == "yes" || text == "1";
-  if (!yes && text != "false" && text != "no" && text != "0") return false;
+  const bool yes = text == "true" || text == "yes" || text == "on" || text == "1";
+  if (!yes && text != "false" && text != "no" && text != "off" && text != "0") return false;
   value = yes;
   return true;
 }

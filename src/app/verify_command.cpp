@@ -1,4 +1,4 @@
-#include <charconv>
+#include <algorithm>
 
 #include "app/commands.hpp"
 #include "shoal/base/log.hpp"
@@ -8,10 +8,11 @@
 namespace shoal::app {
 namespace {
 
-/// Sets keys of [parallel] from "tp=2,pp=2"; appends problems. dp follows from the ranks and is
-/// only checked.
-void apply_layout(const std::string& layout, const Invocation& call,
-                  std::vector<std::string>& problems) {
+/// Sets keys of [parallel] from "tp=2,pp=2"; appends problems. Returns the data parallel degree
+/// that the text asks for, which follows from the ranks and can only be checked; 0: none.
+int apply_layout(const std::string& layout, const Invocation& call,
+                 std::vector<std::string>& problems) {
+  int dp = 0;
   for (std::size_t at = 0; at < layout.size();) {
     const std::size_t end = std::min(layout.find(',', at), layout.size());
     const std::string item = layout.substr(at, end - at);
@@ -19,21 +20,16 @@ void apply_layout(const std::string& layout, const Invocation& call,
     const std::size_t equals = item.find('=');
     const std::string name = item.substr(0, equals);
     const std::string value = equals == std::string::npos ? "" : item.substr(equals + 1);
-    if (name == "dp") continue;
+    if (name == "dp") {
+      if (!parse_value(value, dp) || dp < 1) {
+        problems.push_back("verify.layout: \"" + item + "\": dp must be a number, at least 1");
+      }
+      continue;
+    }
     const Key* key = call.keys.find("parallel." + name);
     if (key == nullptr || !key->parse(value)) {
       problems.push_back("verify.layout: \"" + item + "\" is not a key of [parallel] = value");
     }
-  }
-}
-
-/// The data parallel degree that the text asks for; 0: none.
-int asked_dp(const std::string& layout) {
-  const std::size_t at = ("," + layout).find(",dp=");
-  int dp = 0;
-  if (at != std::string::npos) {
-    const char* first = layout.data() + at + 3;
-    std::from_chars(first, layout.data() + layout.size(), dp);
   }
   return dp;
 }
@@ -43,12 +39,11 @@ int asked_dp(const std::string& layout) {
 ExitCode verify_command(const Invocation& call) {
   const VerifyConfig& verify = call.config.verify;
   std::vector<std::string> problems;
-  apply_layout(verify.layout, call, problems);
+  const int dp = apply_layout(verify.layout, call, problems);
   require_no_problems(problems);
   require_valid_run(call, call.world.size());
   const train::RunConfig& config = call.config.run;
   const parallel::Layout ranks = parallel::make_layout(config.parallel, call.world.size());
-  const int dp = asked_dp(verify.layout);
   require(dp == 0 || dp == ranks.dense.size("dp"),
           "verify.layout: dp = " + std::to_string(dp) + " on " + std::to_string(call.world.size()) +
               " ranks; start it with mpirun -np " +

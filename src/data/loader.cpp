@@ -74,7 +74,7 @@ struct Loader::Impl {
         sampler{std::move(order)},
         delivered{sampler.ledger()},
         by_index(delivered.sources.size(), nullptr),
-        batches{StepBatch{layout}, StepBatch{layout}} {
+        batches{StepBatch{BatchArrays{layout}}, StepBatch{BatchArrays{layout}}} {
     for (std::size_t i = 0; i < sources.size(); ++i) {
       by_index[static_cast<std::size_t>(sampler.source_indices()[i])] = sources[i].dataset.get();
     }

@@ -27,10 +27,9 @@ struct Epoch {
     const auto b = philox::block(seed, philox::Purpose::data_order,
                                  static_cast<std::uint64_t>(s.epoch), name_key(s.name));
     const std::int64_t inputs = s.num_tokens - 1;  // the last token is only a target
-    const std::int64_t windows = inputs / s.window;
-    const std::int64_t left_over = inputs - windows * s.window;
-    return {KeyedPermutation{philox::bits64(b), windows},
-            static_cast<std::int64_t>(b.x2 % static_cast<std::uint64_t>(left_over + 1))};
+    const std::int64_t places = std::min(s.window, inputs - s.window + 1);
+    const auto first = static_cast<std::int64_t>(b.x2 % static_cast<std::uint64_t>(places));
+    return {KeyedPermutation{philox::bits64(b), (inputs - first) / s.window}, first};
   }
   [[nodiscard]] std::int64_t length(const SourceState& s) const { return order.size() * s.window; }
 };

@@ -4,23 +4,12 @@
 
 #include "shoal/nn/shard_group.hpp"
 #include "shoal/nn/token_part.hpp"
-#include "shoal/ops/elementwise.hpp"
 #include "shoal/ops/router_groups.hpp"
 #include "shoal/ops/router_ledger.hpp"
+#include "shoal/ops/router_products.hpp"
 #include "shoal/ops/router_weights.hpp"
 
 namespace shoal::nn {
-namespace {
-
-/// x in fp32: itself, or a copy in scratch.
-ConstTensorView as_f32(const Exec& exec, const ConstTensorView& x) {
-  if (x.dtype() == DType::f32) return x;
-  const TensorView copy = scratch(exec, x.shape(), DType::f32);
-  ops::cast(exec, copy, x);
-  return copy;
-}
-
-}  // namespace
 
 Router::Router(const ModelConfig& config, const Weight& weight, const TensorView& bias_E,
                ShardGroup* group)
@@ -58,21 +47,26 @@ RouterDelta Router::reserve_delta(const Store& store, std::int64_t tokens) const
   return {.dlogits_TE = allocate(store, {tokens, experts()}, DType::f32)};
 }
 
-void Router::forward(const Exec& exec, const ConstTensorView& x_TD,
-                     const RouterSaved& saved) const {
-  const ScratchScope scope{exec};
-  weight_.forward(exec, saved.logits_TE, as_f32(exec, x_TD));
+ops::RouterChunkSums Router::scratch_sums(const Exec& exec, const Batch& batch,
+                                          std::int64_t tokens) const {
+  return ops::scratch_router_chunks(exec, groups(batch, tokens).fragments, tokens, experts());
+}
+
+void Router::forward(const Exec& exec, const ConstTensorView& x_TD, const RouterSaved& saved,
+                     const ops::RouterChunkSums& sums) const {
+  ops::router_logits(exec, {.logits_TE = saved.logits_TE, .x_TD = x_TD, .w_ED = weight_.value});
   ops::router_forward(exec, {.index_TK = saved.index_TK,
                              .weight_TK = saved.weight_TK,
                              .score_TE = saved.score_TE,
                              .logits_TE = saved.logits_TE,
                              .bias_E = bias_E_,
+                             .chunks = sums,
                              .score = score_,
                              .normalise = normalise_,
                              .scaling = scaling_});
 }
 
-void Router::show(const Exec& exec, RoutingTap& tap, const Batch& batch, const RouterSaved& saved,
+bool Router::show(const Exec& exec, RoutingTap& tap, const Batch& batch, const RouterSaved& saved,
                   std::int64_t layer) const {
   const bool replaced =
       tap.visit(exec, {.layer = layer,
@@ -80,12 +74,13 @@ void Router::show(const Exec& exec, RoutingTap& tap, const Batch& batch, const R
                        .index_TK = saved.index_TK,
                        .score_TE = saved.score_TE,
                        .bias_E = bias_E_});
-  if (!replaced) return;
+  if (!replaced) return false;
   ops::router_weights(exec, {.weight_TK = saved.weight_TK,
                              .score_TE = saved.score_TE,
                              .index_TK = saved.index_TK,
                              .normalise = normalise_,
                              .scaling = scaling_});
+  return true;
 }
 
 void Router::sum_groups(const Exec& exec, const Groups& groups, const TensorView& count_SE,
@@ -111,6 +106,7 @@ void Router::statistics(const Exec& exec, const Batch& batch, const RouterSaved&
                                 .index_TK = saved.index_TK,
                                 .score_TE = saved.score_TE,
                                 .logits_TE = saved.logits_TE,
+                                .chunks = account.sums,
                                 .score = score_});
   if (part.spread()) sum_groups(exec, part, saved.count_SE, count_SE);
   if (account.ledger == nullptr) return;
@@ -143,19 +139,16 @@ void Router::backward_input(const Exec& exec, const Pass& pass, const BackwardIn
                               .score = score_,
                               .normalise = normalise_,
                               .scaling = scaling_});
-  if (args.dx_TD.dtype() == DType::f32) {
-    return weight_.backward_input(exec, args.dx_TD, delta.dlogits_TE);
-  }
-  const ScratchScope scope{exec};
-  const TensorView dx_TD = scratch(exec, args.dx_TD.shape(), DType::f32);
-  weight_.backward_input(exec, dx_TD, delta.dlogits_TE);
-  ops::cast(exec, args.dx_TD, dx_TD);
+  ops::router_input_gradient(
+      exec, {.dx_TD = args.dx_TD, .dlogits_TE = delta.dlogits_TE, .w_ED = weight_.value});
 }
 
 void Router::backward_weight(const Exec& exec, const ConstTensorView& x_TD,
                              const RouterDelta& delta, ops::Accumulate accumulate) const {
-  const ScratchScope scope{exec};
-  weight_.backward_weight(exec, delta.dlogits_TE, as_f32(exec, x_TD), accumulate);
+  ops::router_weight_gradient(exec, {.dw_ED = weight_.grad,
+                                     .dlogits_TE = delta.dlogits_TE,
+                                     .x_TD = x_TD,
+                                     .accumulate = accumulate});
 }
 
 }  // namespace shoal::nn

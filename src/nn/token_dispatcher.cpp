@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "shoal/ops/permute.hpp"
+#include "shoal/ops/take.hpp"
 
 namespace shoal::nn {
 
@@ -35,10 +36,8 @@ void LocalDispatcher::plan(const Exec& exec, const DispatchPlan& plan,
 
 void LocalDispatcher::dispatch(const Exec& exec, const DispatchForward& args,
                                const DispatchPlan& plan) {
-  ops::gather_rows(exec, {.rows_RD = args.rows_RD,
-                          .x_TD = args.x_TD,
-                          .slot_of_row_R = plan.slot_of_row_R,
-                          .slots_per_token = plan.row_of_slot_TK.dim(1)});
+  ops::scatter_rows(
+      exec, {.rows_RD = args.rows_RD, .x_TD = args.x_TD, .row_of_slot_TK = plan.row_of_slot_TK});
   if (args.overlap) args.overlap();
 }
 
@@ -53,13 +52,16 @@ void LocalDispatcher::combine(const Exec& exec, const DispatchCombine& args,
 
 void LocalDispatcher::combine_backward(const Exec& exec, const DispatchCombineBackward& args,
                                        const DispatchPlan& plan) {
-  ops::combine_rows_backward(exec, {.drows_RD = args.drows_RD,
-                                    .dweight_TK = args.dweight_TK,
-                                    .dy_TD = args.dy_TD,
-                                    .rows_RD = args.rows_RD,
-                                    .row_of_slot_TK = plan.row_of_slot_TK,
-                                    .slot_of_row_R = plan.slot_of_row_R,
-                                    .weight_TK = args.weight_TK});
+  ops::take(exec, {.out = args.weight_R, .values = args.weight_TK, .index = plan.slot_of_row_R});
+  ops::gather_rows(exec, {.rows_RD = args.drows_RD,
+                          .x_TD = args.dy_TD,
+                          .slot_of_row_R = plan.slot_of_row_R,
+                          .slots_per_token = plan.row_of_slot_TK.dim(1)});
+}
+
+void LocalDispatcher::weight_backward(const Exec& exec, const DispatchWeightBackward& args,
+                                      const DispatchPlan& plan) {
+  ops::take(exec, {.out = args.dweight_TK, .values = args.dweight_R, .index = plan.row_of_slot_TK});
 }
 
 void LocalDispatcher::dispatch_backward(const Exec& exec, const DispatchBackward& args,

@@ -83,11 +83,59 @@ struct BackwardCall {
   bool vectors;
 };
 
+[[nodiscard]] inline TokenRules rules_of(const ConstTensorView& doc_start,
+                                         const ConstTensorView& active) {
+  return {.doc_start = doc_start.data<std::int32_t>(),
+          .active_groups = active.absent() ? nullptr : active.data<std::int32_t>(),
+          .tokens = static_cast<int>(doc_start.dim(0))};
+}
+template <class Elem>
+[[nodiscard]] ForwardCall<Elem> forward_call(const AttentionForward& a) {
+  return {.out = head_data<Elem>(a.out),
+          .q = head_data<Elem>(a.q),
+          .k = head_data<Elem>(a.k),
+          .v = head_data<Elem>(a.v),
+          .lse = device_data<float>(a.lse_HT),
+          .rules = rules_of(a.doc_start_T, a.active_groups_T),
+          .heads = static_cast<int>(a.q.heads),
+          .groups = static_cast<int>(a.k.heads),
+          .scale = a.scale,
+          .vectors = heads_allow_vectors<Elem>(a.out, a.q, a.k, a.v)};
+}
+/// Without delta, which is not known yet.
+template <class Elem>
+[[nodiscard]] BackwardCall<Elem> backward_call(const AttentionBackward& a) {
+  return {.dq = head_data<Elem>(a.dq),
+          .dk = head_data<Elem>(a.dk),
+          .dv = head_data<Elem>(a.dv),
+          .dout = head_data<Elem>(a.dout),
+          .q = head_data<Elem>(a.q),
+          .k = head_data<Elem>(a.k),
+          .v = head_data<Elem>(a.v),
+          .lse = device_data<float>(a.lse_HT),
+          .delta = nullptr,
+          .rules = rules_of(a.doc_start_T, a.active_groups_T),
+          .heads = static_cast<int>(a.q.heads),
+          .groups = static_cast<int>(a.k.heads),
+          .scale = a.scale,
+          .vectors = heads_allow_vectors<Elem>(a.dq, a.dk, a.dv, a.dout, a.q, a.k, a.v)};
+}
+
 /// 2^x, subnormal results flushed to zero.
 __device__ inline float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+
+/// Over the four lanes that share a row of sums.
+__device__ inline float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, 1));
+  return fmaxf(x, __shfl_xor_sync(kFullWarp, x, 2));
+}
+__device__ inline float quad_sum(float x) {
+  x += __shfl_xor_sync(kFullWarp, x, 1);
+  return x + __shfl_xor_sync(kFullWarp, x, 2);
 }
 
 /// Calls `body(std::integral_constant<int, D>{})` with the smallest instance that holds head_dim;
@@ -107,13 +155,34 @@ void allow_shared(Kernel* kernel, std::size_t bytes) {
                                           static_cast<int>(bytes)));
 }
 
+/// Whether the kernels on Hopper's warpgroup products (hopper/attention_*.cuh) can take a call on
+/// heads of `head_dim` values that are read by the copy engine in pieces of 16 bytes (`vectors`).
+[[nodiscard]] inline bool allows_wgmma(const Exec& exec, std::int64_t head_dim, bool vectors,
+                                       float scale) {
+  return kHasWgmma && exec.cuda().compute_capability == 90 && (head_dim == 64 || head_dim == 128) &&
+         vectors && scale > 0.0F;
+}
+
 // Launchers, one family of kernels a file. Elem is a 16-bit type for mma, float for simt.
 template <class Elem>
 void launch_forward_mma(const Exec& exec, const ForwardCall<Elem>& call);
+/// Where allows_wgmma says so. `words`: query_order_words(T) ints of scratch.
+template <class Elem>
+void launch_forward_wgmma(const Exec& exec, const ForwardCall<Elem>& call,
+                          const AttentionForward& args, int* words);
 template <class Elem>
 void launch_key_gradient_mma(const Exec& exec, const BackwardCall<Elem>& call);
 template <class Elem>
 void launch_query_gradient_mma(const Exec& exec, const BackwardCall<Elem>& call);
+/// All of the backward pass without warpgroup products; `scratch`: heads * tokens floats.
+template <class Elem>
+void launch_backward_by_warps(const Exec& exec, const AttentionBackward& args,
+                              const BackwardCall<Elem>& call, float* scratch);
+/// The same where allows_wgmma says so. `scratch`: backward_work_words
+/// (attention_backward_work.hpp).
+template <class Elem>
+void launch_backward_wgmma(const Exec& exec, const AttentionBackward& args,
+                           const BackwardCall<Elem>& call, float* scratch);
 void launch_forward_simt(const Exec& exec, const ForwardCall<float>& call);
 void launch_backward_simt(const Exec& exec, const BackwardCall<float>& call);
 

@@ -104,8 +104,9 @@ void backward_queries(const BackwardCall<Elem>& c, std::int64_t head, std::int64
                       float_panel(dout, count, d, c.tile.dout)};
     for (std::int64_t r = 0; r < count; ++r) {
       float sum = 0.0F;
-      for (std::int64_t i = 0; i < d; ++i)
-        sum += to_float(dout.row(r)[i]) * to_float(out.row(r)[i]);
+      const Elem *dout_d = dout.row(r), *out_d = out.row(r);
+#pragma omp simd reduction(+ : sum)
+      for (std::int64_t i = 0; i < d; ++i) sum += to_float(dout_d[i]) * to_float(out_d[i]);
       c.tile.delta[r] = sum;
     }
     const std::int64_t end = c.visible.end(t0 + count - 1);

@@ -6,12 +6,6 @@ namespace {
 
 constexpr int kWarpsPerBlock = 8;
 
-TokenRules rules_of(const ConstTensorView& doc_start, const ConstTensorView& active) {
-  return {.doc_start = doc_start.data<std::int32_t>(),
-          .active_groups = active.absent() ? nullptr : active.data<std::int32_t>(),
-          .tokens = static_cast<int>(doc_start.dim(0))};
-}
-
 void require_head_dim(std::int64_t head_dim) {
   require(head_dim <= kMaxHeadDim, "attention on CUDA: head_dim is " + std::to_string(head_dim) +
                                        ", the largest supported is " + std::to_string(kMaxHeadDim));
@@ -46,22 +40,36 @@ void launch_delta(const Exec& exec, const AttentionBackward& a, float* delta) {
 
 }  // namespace
 
+template <class Elem>
+void launch_backward_by_warps(const Exec& exec, const AttentionBackward& args,
+                              const BackwardCall<Elem>& call, float* scratch) {
+  launch_delta<Elem>(exec, args, scratch);
+  BackwardCall<Elem> with_delta = call;
+  with_delta.delta = scratch;
+  if constexpr (std::is_same_v<Elem, float>) {
+    launch_backward_simt(exec, with_delta);
+  } else {
+    launch_key_gradient_mma(exec, with_delta);
+    launch_query_gradient_mma(exec, with_delta);
+  }
+}
+template void launch_backward_by_warps(const Exec&, const AttentionBackward&,
+                                       const BackwardCall<__nv_bfloat16>&, float*);
+template void launch_backward_by_warps(const Exec&, const AttentionBackward&,
+                                       const BackwardCall<__half>&, float*);
+
 void attention_forward(const Exec& exec, const AttentionForward& a) {
   require_head_dim(a.q.head_dim);
+  const ScratchScope scope{exec};
+  auto* words =
+      reinterpret_cast<int*>(allocate(exec, attention_forward_scratch(exec, a)).data<float>());
   with_device_elem(a.q.rows.dtype(), [&](auto elem) {
     using Elem = decltype(elem);
-    const ForwardCall<Elem> call{.out = head_data<Elem>(a.out),
-                                 .q = head_data<Elem>(a.q),
-                                 .k = head_data<Elem>(a.k),
-                                 .v = head_data<Elem>(a.v),
-                                 .lse = device_data<float>(a.lse_HT),
-                                 .rules = rules_of(a.doc_start_T, a.active_groups_T),
-                                 .heads = static_cast<int>(a.q.heads),
-                                 .groups = static_cast<int>(a.k.heads),
-                                 .scale = a.scale,
-                                 .vectors = heads_allow_vectors<Elem>(a.out, a.q, a.k, a.v)};
+    const auto call = forward_call<Elem>(a);
     if constexpr (std::is_same_v<Elem, float>) {
       launch_forward_simt(exec, call);
+    } else if (allows_wgmma(exec, a.q.head_dim, call.vectors, a.scale)) {
+      launch_forward_wgmma(exec, call, a, words);
     } else {
       launch_forward_mma(exec, call);
     }
@@ -71,31 +79,17 @@ void attention_forward(const Exec& exec, const AttentionForward& a) {
 void attention_backward(const Exec& exec, const AttentionBackward& a) {
   require_head_dim(a.q.head_dim);
   const ScratchScope scope{exec};
-  auto* delta = allocate(exec, attention_backward_scratch(exec, a)).data<float>();
+  auto* words = allocate(exec, attention_backward_scratch(exec, a)).data<float>();
   with_device_elem(a.q.rows.dtype(), [&](auto elem) {
     using Elem = decltype(elem);
-    launch_delta<Elem>(exec, a, delta);
-    const BackwardCall<Elem> call{
-        .dq = head_data<Elem>(a.dq),
-        .dk = head_data<Elem>(a.dk),
-        .dv = head_data<Elem>(a.dv),
-        .dout = head_data<Elem>(a.dout),
-        .q = head_data<Elem>(a.q),
-        .k = head_data<Elem>(a.k),
-        .v = head_data<Elem>(a.v),
-        .lse = device_data<float>(a.lse_HT),
-        .delta = delta,
-        .rules = rules_of(a.doc_start_T, a.active_groups_T),
-        .heads = static_cast<int>(a.q.heads),
-        .groups = static_cast<int>(a.k.heads),
-        .scale = a.scale,
-        .vectors = heads_allow_vectors<Elem>(a.dq, a.dk, a.dv, a.dout, a.q, a.k, a.v)};
-    if constexpr (std::is_same_v<Elem, float>) {
-      launch_backward_simt(exec, call);
-    } else {
-      launch_key_gradient_mma(exec, call);
-      launch_query_gradient_mma(exec, call);
+    const auto call = backward_call<Elem>(a);
+    if constexpr (!std::is_same_v<Elem, float>) {
+      const bool vectors = call.vectors && heads_allow_vectors<Elem>(a.out);
+      if (allows_wgmma(exec, a.q.head_dim, vectors, a.scale)) {
+        return launch_backward_wgmma(exec, a, call, words);
+      }
     }
+    launch_backward_by_warps(exec, a, call, words);
   });
 }
 

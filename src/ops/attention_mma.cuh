@@ -92,14 +92,4 @@ __device__ inline void store_row(Elem* to, const FragmentC (&sum)[kColumns / 8],
   }
 }
 
-/// Over the four lanes that share a row of sums.
-__device__ inline float quad_max(float x) {
-  x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, 1));
-  return fmaxf(x, __shfl_xor_sync(kFullWarp, x, 2));
-}
-__device__ inline float quad_sum(float x) {
-  x += __shfl_xor_sync(kFullWarp, x, 1);
-  return x + __shfl_xor_sync(kFullWarp, x, 2);
-}
-
 }  // namespace shoal::ops::cuda

@@ -22,6 +22,13 @@ using shoal::cuda::check_launch;
 inline constexpr int kWarpSize = 32;
 inline constexpr unsigned kFullWarp = 0xFFFFFFFFU;
 
+/// Whether this build holds kernels of compute capability 9.0 (hopper/).
+#ifdef SHOAL_HAS_SM90A
+inline constexpr bool kHasWgmma = true;
+#else
+inline constexpr bool kHasWgmma = false;
+#endif
+
 // ---- element types ----
 
 /// The storage type of views that a device element type stands for.
@@ -112,14 +119,17 @@ template <int N, class Elem>
 __device__ inline void store_vec(Elem* p, const Vec<Elem, N>& x) {
   *reinterpret_cast<Vec<Elem, N>*>(p) = x;
 }
+template <class Elem, int N>
+__device__ inline Vec<float, N> to_floats(const Vec<Elem, N>& x) {
+  Vec<float, N> out;
+#pragma unroll
+  for (int i = 0; i < N; ++i) out.v[i] = to_float(x.v[i]);
+  return out;
+}
 /// N elements at p as floats. N = 1 is the scalar path of the same kernel.
 template <int N, class Elem>
 __device__ inline Vec<float, N> load_floats(const Elem* p) {
-  const Vec<Elem, N> raw = load_vec<N>(p);
-  Vec<float, N> out;
-#pragma unroll
-  for (int i = 0; i < N; ++i) out.v[i] = to_float(raw.v[i]);
-  return out;
+  return to_floats(load_vec<N>(p));
 }
 template <int N, class Elem>
 __device__ inline void store_floats(Elem* p, const Vec<float, N>& x) {

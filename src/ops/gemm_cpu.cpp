@@ -6,7 +6,7 @@ namespace {
 
 void run(const Exec& exec, const Gemm& g, std::int64_t inner, ProductForm form) {
   const ScratchScope scope{exec};
-  const TensorView panels = product_scratch(exec, form.elem);
+  const TensorView panels = product_scratch(exec);
   const Product product{.a = g.a.bytes_begin(),
                         .b = g.b.bytes_begin(),
                         .c = g.c.bytes_begin(),

@@ -155,11 +155,6 @@ struct GroupedGrid {
          0;
 }
 
-#ifdef SHOAL_HAS_SM90A
-inline constexpr bool kHasWgmma = true;
-#else
-inline constexpr bool kHasWgmma = false;
-#endif
 /// Whether the warpgroup kernel (hopper/grouped_kernel.cuh) can take a call of bf16 or f16: the
 /// device has it, rows are read by the copy engine, and tiles are not mostly empty.
 [[nodiscard]] inline bool allows_wgmma(const Exec& exec, const GroupedCall& call,

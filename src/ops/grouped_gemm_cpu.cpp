@@ -27,7 +27,7 @@ void run_rows(const Exec& exec, const GroupedGemm& g, ProductForm form) {
                         .inner = g.a.dim(1)});
   }
   const ScratchScope scope{exec};
-  run_products(products, form, product_scratch(exec, form.elem));
+  run_products(products, form, product_scratch(exec));
 }
 
 }  // namespace
@@ -51,7 +51,7 @@ void grouped_gemm_tn(const Exec& exec, const GroupedGemm& g) {
                         .inner = offset[e + 1] - offset[e]});
   }
   const ScratchScope scope{exec};
-  run_products(products, form_of(g, true, false), product_scratch(exec, g.a.dtype()));
+  run_products(products, form_of(g, true, false), product_scratch(exec));
 }
 
 }  // namespace shoal::ops::cpu

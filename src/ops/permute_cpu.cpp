@@ -51,6 +51,18 @@ void gather_rows(const Exec&, const GatherRows& a) {
   }
 }
 
+void scatter_rows(const Exec&, const ScatterRows& a) {
+  const std::int64_t T = a.x_TD.dim(0), bytes = a.x_TD.dim(1) * size_of(a.x_TD.dtype());
+  const std::int64_t K = a.row_of_slot_TK.dim(1);
+  const std::int32_t* row_of_slot = a.row_of_slot_TK.data<std::int32_t>();
+#pragma omp parallel for schedule(static) if (T * K * bytes > kParallelWork)
+  for (std::int64_t slot = 0; slot < T * K; ++slot) {
+    if (row_of_slot[slot] < 0) continue;
+    std::memcpy(a.rows_RD.bytes_begin() + row_of_slot[slot] * bytes,
+                a.x_TD.bytes_begin() + slot / K * bytes, static_cast<std::size_t>(bytes));
+  }
+}
+
 namespace {
 
 template <class Elem>
@@ -85,39 +97,10 @@ void combine(const CombineRows& a) {
   }
 }
 
-template <class Elem>
-void combine_backward(const CombineRowsBackward& a) {
-  const std::int64_t slots = a.row_of_slot_TK.elements(), K = a.row_of_slot_TK.dim(1);
-  const std::int64_t D = a.dy_TD.dim(1);
-  const float* weight = a.weight_TK.data<float>();
-  const std::int32_t* row_of_slot = a.row_of_slot_TK.data<std::int32_t>();
-#pragma omp parallel for schedule(static) if (slots * D > kParallelWork)
-  for (std::int64_t slot = 0; slot < slots; ++slot) {
-    const std::int64_t row = row_of_slot[slot];
-    float dot = 0.0F;
-    if (row >= 0) {
-      const Elem* dy = a.dy_TD.data<Elem>() + slot / K * D;
-      const Elem* x = a.rows_RD.data<Elem>() + row * D;
-      Elem* dx = a.drows_RD.data<Elem>() + row * D;
-#pragma omp simd reduction(+ : dot)
-      for (std::int64_t d = 0; d < D; ++d) {
-        const float g = to_float(dy[d]);
-        dot += g * to_float(x[d]);
-        dx[d] = from_float<Elem>(weight[slot] * g);
-      }
-    }
-    a.dweight_TK.data<float>()[slot] = dot;
-  }
-}
-
 }  // namespace
 
 void combine_rows(const Exec&, const CombineRows& a) {
   with_elem(a.y_TD.dtype(), [&](auto elem) { combine<decltype(elem)>(a); });
-}
-
-void combine_rows_backward(const Exec&, const CombineRowsBackward& a) {
-  with_elem(a.dy_TD.dtype(), [&](auto elem) { combine_backward<decltype(elem)>(a); });
 }
 
 }  // namespace shoal::ops::cpu

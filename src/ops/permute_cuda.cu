@@ -31,6 +31,46 @@ void launch_gather(const Exec& exec, const GatherRows& a) {
   check_launch();
 }
 
+/// One block per token, in words as above.
+template <class Word>
+__global__ void __launch_bounds__(kThreads)
+    scatter_kernel(Word* rows_RW, const Word* x_TW, const std::int32_t* row_of_slot_TK,
+                   std::int64_t W, int K) {
+  const std::int64_t t = blockIdx.x;
+  for (std::int64_t w = threadIdx.x; w < W; w += blockDim.x) {
+    const Word word = x_TW[t * W + w];
+    for (int k = 0; k < K; ++k) {
+      const std::int64_t row = row_of_slot_TK[t * K + k];
+      if (row >= 0) rows_RW[row * W + w] = word;
+    }
+  }
+}
+
+template <class Word>
+void launch_scatter(const Exec& exec, const ScatterRows& a) {
+  const std::int64_t words =
+      a.x_TD.dim(1) * size_of(a.x_TD.dtype()) / static_cast<std::int64_t>(sizeof(Word));
+  scatter_kernel<<<static_cast<unsigned>(a.x_TD.dim(0)), threads_for(words, kThreads), 0,
+                   exec.cuda().stream>>>(reinterpret_cast<Word*>(a.rows_RD.bytes_begin()),
+                                         reinterpret_cast<const Word*>(a.x_TD.bytes_begin()),
+                                         device_data<std::int32_t>(a.row_of_slot_TK), words,
+                                         static_cast<int>(a.row_of_slot_TK.dim(1)));
+  check_launch();
+}
+
+/// Calls `body(Word{})` with the widest word that rows of `row_bytes` at these addresses allow.
+template <class Body>
+void with_word(std::int64_t row_bytes, std::int64_t elem_bytes, const std::byte* rows,
+               const std::byte* x, const Body& body) {
+  if (allows_vectors<std::byte>(row_bytes, rows, x)) {
+    body(uint4{});
+  } else if (elem_bytes == 4) {
+    body(std::uint32_t{});
+  } else {
+    body(std::uint16_t{});
+  }
+}
+
 template <class Elem>
 struct Combine {
   Elem* y_TD;
@@ -66,54 +106,18 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(Combine<Elem> a) {
   }
 }
 
-template <class Elem>
-struct CombineBackward {
-  Elem* drows_RD;
-  float* dweight_TK;
-  const Elem* dy_TD;
-  const Elem* rows_RD;
-  const std::int32_t* row_of_slot_TK;
-  const float* weight_TK;
-  std::int64_t slots, D, K;
-};
-
-/// One warp per slot: each kept row belongs to exactly one.
-template <class Elem, int N>
-__global__ void __launch_bounds__(kThreads) combine_backward_kernel(CombineBackward<Elem> a) {
-  const std::int64_t slot = thread_index() / kWarpSize;
-  if (slot >= a.slots) return;
-  const int lane = threadIdx.x % kWarpSize;
-  const std::int64_t row = a.row_of_slot_TK[slot];
-  float dot = 0.0F;
-  if (row >= 0) {  // the same for the whole warp
-    const float weight = a.weight_TK[slot];
-    const Elem* dy_D = a.dy_TD + slot / a.K * a.D;
-    for (std::int64_t d = lane * N; d < a.D; d += kWarpSize * N) {
-      Vec<float, N> dy = load_floats<N>(dy_D + d);
-      const Vec<float, N> x = load_floats<N>(a.rows_RD + row * a.D + d);
-#pragma unroll
-      for (int i = 0; i < N; ++i) {
-        dot = fmaf(dy.v[i], x.v[i], dot);
-        dy.v[i] *= weight;
-      }
-      store_floats(a.drows_RD + row * a.D + d, dy);
-    }
-  }
-  dot = warp_sum(dot);
-  if (lane == 0) a.dweight_TK[slot] = dot;
-}
-
 }  // namespace
 
 void gather_rows(const Exec& exec, const GatherRows& a) {
-  const std::int64_t row_bytes = a.rows_RD.dim(1) * size_of(a.x_TD.dtype());
-  if (allows_vectors<std::byte>(row_bytes, a.rows_RD.bytes_begin(), a.x_TD.bytes_begin())) {
-    launch_gather<uint4>(exec, a);
-  } else if (size_of(a.x_TD.dtype()) == 4) {
-    launch_gather<std::uint32_t>(exec, a);
-  } else {
-    launch_gather<std::uint16_t>(exec, a);
-  }
+  const std::int64_t elem_bytes = size_of(a.x_TD.dtype());
+  with_word(a.rows_RD.dim(1) * elem_bytes, elem_bytes, a.rows_RD.bytes_begin(),
+            a.x_TD.bytes_begin(), [&](auto word) { launch_gather<decltype(word)>(exec, a); });
+}
+
+void scatter_rows(const Exec& exec, const ScatterRows& a) {
+  const std::int64_t elem_bytes = size_of(a.x_TD.dtype());
+  with_word(a.rows_RD.dim(1) * elem_bytes, elem_bytes, a.rows_RD.bytes_begin(),
+            a.x_TD.bytes_begin(), [&](auto word) { launch_scatter<decltype(word)>(exec, a); });
 }
 
 void combine_rows(const Exec& exec, const CombineRows& a) {
@@ -132,27 +136,6 @@ void combine_rows(const Exec& exec, const CombineRows& a) {
                        combine_kernel<Elem, n.value>
                            <<<blocks_for(args.T, kWarps), kThreads, 0, exec.cuda().stream>>>(args);
                      });
-  });
-  check_launch();
-}
-
-void combine_rows_backward(const Exec& exec, const CombineRowsBackward& a) {
-  with_device_elem(a.dy_TD.dtype(), [&](auto elem) {
-    using Elem = decltype(elem);
-    const CombineBackward<Elem> args{.drows_RD = device_data<Elem>(a.drows_RD),
-                                     .dweight_TK = device_data<float>(a.dweight_TK),
-                                     .dy_TD = device_data<Elem>(a.dy_TD),
-                                     .rows_RD = device_data<Elem>(a.rows_RD),
-                                     .row_of_slot_TK = device_data<std::int32_t>(a.row_of_slot_TK),
-                                     .weight_TK = device_data<float>(a.weight_TK),
-                                     .slots = a.row_of_slot_TK.elements(),
-                                     .D = a.dy_TD.dim(1),
-                                     .K = a.row_of_slot_TK.dim(1)};
-    with_width<Elem>(
-        allows_vectors<Elem>(args.D, args.drows_RD, args.dy_TD, args.rows_RD), [&](auto n) {
-          combine_backward_kernel<Elem, n.value>
-              <<<blocks_for(args.slots, kWarps), kThreads, 0, exec.cuda().stream>>>(args);
-        });
   });
   check_launch();
 }

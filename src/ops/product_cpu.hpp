@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "shoal/ops/common.hpp"
 
@@ -25,13 +26,25 @@ struct ProductForm {
   Accumulate accumulate = Accumulate::overwrite;
 };
 
-/// fp32 panels of bf16 and f16 operands, for each thread; absent for f32, which BLAS reads in
-/// place.
-[[nodiscard]] TensorView product_scratch(const Exec& exec, DType elem);
+/// Who multiplies. All sum in fp32.
+enum class ProductKernel {
+  blas,         ///< any processor; bf16 and f16 widened to fp32
+  avx512,       ///< fp32 lanes; bf16 and f16 widened
+  avx512_bf16,  ///< pairs of bf16
+  amx           ///< tiles of bf16
+};
+/// Those that this processor has for the type, fastest first; blas is always the last.
+[[nodiscard]] std::vector<ProductKernel> product_kernels(DType elem);
 
-/// Runs all products, cut into tiles of c that threads share; each tile is summed by one thread, so
-/// the bits do not depend on how many there are.
+/// Packed operands and sums of each thread; the same for every kernel, so that a plan holds on any
+/// processor.
+[[nodiscard]] TensorView product_scratch(const Exec& exec);
+
+/// Runs all products, cut into tiles of c that threads share; each element is summed by one thread,
+/// over the inner index in a fixed order, so the bits do not depend on how many there are.
 void run_products(std::span<const Product> products, const ProductForm& form,
                   const TensorView& scratch);
+void run_products(std::span<const Product> products, const ProductForm& form,
+                  const TensorView& scratch, ProductKernel kernel);
 
 }  // namespace shoal::ops::cpu

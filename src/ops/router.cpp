@@ -13,7 +13,23 @@ void expect_experts(const Exec& exec, std::int64_t experts, std::int64_t chosen)
   expect(!exec.on_gpu() || experts <= kMaxGpuExperts, "router: at most 512 experts on the GPU");
 }
 
+void expect_chunks(const RouterChunkSums& chunks, std::int64_t S, std::int64_t T, std::int64_t E) {
+  expect(S >= 1 && T % S == 0, "router: tokens must divide into the groups");
+  const std::int64_t C = ceil_div(T / S, kStatisticsChunk);
+  expect_tensor(chunks.score_SCE, {S, C, E}, DType::f32, "chunk scores");
+  expect_tensor(chunks.count_SCE, {S, C, E}, DType::i32, "chunk counts");
+  expect_tensor(chunks.sums_SC2, {S, C, 2}, DType::f32, "chunk sums");
+}
+
 }  // namespace
+
+RouterChunkSums scratch_router_chunks(const Exec& exec, std::int64_t groups, std::int64_t tokens,
+                                      std::int64_t experts) {
+  const std::int64_t chunks = groups == 0 ? 0 : ceil_div(tokens / groups, kStatisticsChunk);
+  return {.score_SCE = scratch(exec, {groups, chunks, experts}, DType::f32),
+          .count_SCE = scratch(exec, {groups, chunks, experts}, DType::i32),
+          .sums_SC2 = scratch(exec, {groups, chunks, 2}, DType::f32)};
+}
 
 void router_forward(const Exec& exec, const RouterForward& a) {
   const std::int64_t T = a.logits_TE.dim(0), E = a.logits_TE.dim(1), K = a.index_TK.dim(1);
@@ -23,11 +39,18 @@ void router_forward(const Exec& exec, const RouterForward& a) {
   expect_tensor(a.score_TE, {T, E}, DType::f32, "score");
   expect_optional(a.bias_E, {E}, DType::f32, "bias");
   expect_experts(exec, E, K);
+  if (!a.chunks.absent()) expect_chunks(a.chunks, a.chunks.groups(), T, E);
   if (exec.is_dry() || T == 0) return;
   if constexpr (kHasCuda) {
     if (exec.on_gpu()) return cuda::router_forward(exec, a);
   }
   cpu::router_forward(exec, a);
+  if (a.chunks.absent()) return;
+  cpu::router_chunk_sums(exec, {.index_TK = a.index_TK,
+                                .score_TE = a.score_TE,
+                                .logits_TE = a.logits_TE,
+                                .chunks = a.chunks,
+                                .score = a.score});
 }
 
 void router_statistics(const Exec& exec, const RouterStatistics& a) {
@@ -42,15 +65,20 @@ void router_statistics(const Exec& exec, const RouterStatistics& a) {
   expect_tensor(a.logits_TE, {T, E}, DType::f32, "logits");
   expect_experts(exec, E, K);
   expect(S >= 1 && T % S == 0, "router_statistics: tokens must divide into the groups");
-  if (exec.is_dry()) {
-    const ScratchScope scope{exec};
-    (void)router_partials(exec, a);
-    return;
-  }
+  if (!a.chunks.absent()) expect_chunks(a.chunks, S, T, E);
+  const ScratchScope scope{exec};
+  RouterStatistics staged = a;
+  if (a.chunks.absent()) staged.chunks = scratch_router_chunks(exec, S, T, E);
+  if (exec.is_dry()) return;
+  const bool sum_first = a.chunks.absent() && T > 0;
   if constexpr (kHasCuda) {
-    if (exec.on_gpu()) return cuda::router_statistics(exec, a);
+    if (exec.on_gpu()) {
+      if (sum_first) cuda::router_chunk_sums(exec, staged);
+      return cuda::router_statistics(exec, staged);
+    }
   }
-  cpu::router_statistics(exec, a);
+  if (sum_first) cpu::router_chunk_sums(exec, staged);
+  cpu::router_statistics(exec, staged);
 }
 
 void router_backward(const Exec& exec, const RouterBackward& a) {

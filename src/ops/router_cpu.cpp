@@ -74,7 +74,7 @@ struct ChunkSums {
 };
 void add_chunk(const ChunkSums& out, const RouterStatistics& a, std::int64_t begin,
                std::int64_t end) {
-  const std::int64_t E = a.count_SE.dim(1), K = a.index_TK.dim(1);
+  const std::int64_t E = a.score_TE.dim(1), K = a.index_TK.dim(1);
   for (std::int64_t t = begin; t < end; ++t) {
     const float* score_E = a.score_TE.data<float>() + t * E;
     const float factor = normaliser(a.score, score_E, E);
@@ -139,23 +139,29 @@ void router_forward(const Exec&, const RouterForward& a) {
   }
 }
 
-void router_statistics(const Exec& exec, const RouterStatistics& a) {
-  const std::int64_t S = a.count_SE.dim(0), E = a.count_SE.dim(1), tokens = a.index_TK.dim(0) / S;
-  const ScratchScope scope{exec};
-  const RouterPartials partials = router_partials(exec, a);
-  zero(exec, partials.score_SCE);
-  zero(exec, partials.count_SCE);
-  zero(exec, partials.sums_SC2);
-  const std::int64_t chunks = partials.chunks();
-  float* score = partials.score_SCE.data<float>();
-  std::int32_t* count = partials.count_SCE.data<std::int32_t>();
-  float* sums = partials.sums_SC2.data<float>();
+void router_chunk_sums(const Exec& exec, const RouterStatistics& a) {
+  const std::int64_t S = a.chunks.groups(), chunks = a.chunks.chunks();
+  const std::int64_t E = a.score_TE.dim(1), tokens = a.index_TK.dim(0) / S;
+  zero(exec, a.chunks.score_SCE);
+  zero(exec, a.chunks.count_SCE);
+  zero(exec, a.chunks.sums_SC2);
+  float* score = a.chunks.score_SCE.data<float>();
+  std::int32_t* count = a.chunks.count_SCE.data<std::int32_t>();
+  float* sums = a.chunks.sums_SC2.data<float>();
 #pragma omp parallel for schedule(static) if (S * tokens * E > kParallelWork)
   for (std::int64_t c = 0; c < S * chunks; ++c) {
     const std::int64_t group = c / chunks * tokens, begin = c % chunks * kStatisticsChunk;
     const std::int64_t end = std::min(begin + kStatisticsChunk, tokens);
     add_chunk({score + c * E, count + c * E, sums + 2 * c}, a, group + begin, group + end);
   }
+}
+
+void router_statistics(const Exec&, const RouterStatistics& a) {
+  const std::int64_t S = a.count_SE.dim(0), E = a.count_SE.dim(1), tokens = a.index_TK.dim(0) / S;
+  const std::int64_t chunks = a.chunks.chunks();
+  const float* score = a.chunks.score_SCE.data<float>();
+  const std::int32_t* count = a.chunks.count_SCE.data<std::int32_t>();
+  const float* sums = a.chunks.sums_SC2.data<float>();
   for (std::int64_t s = 0; s < S; ++s) {
     for (std::int64_t e = 0; e < E; ++e) {
       float sum = 0.0F;

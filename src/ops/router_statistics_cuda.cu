@@ -85,68 +85,89 @@ __global__ void __launch_bounds__(kThreads)
   out.sums_C2[2 * c + 1] = z;
 }
 
-/// Thread (expert, group) adds the group's chunks in order.
-__global__ void groups_kernel(std::int32_t* count_SE, float* mean_SE, Partials in, int E,
-                              std::int64_t chunks, std::int64_t group_tokens) {
-  const int e = static_cast<int>(thread_index());
-  if (e >= E) return;
-  float sum = 0.0F;
-  std::int32_t count = 0;
-  for (std::int64_t c = blockIdx.y * chunks; c < (blockIdx.y + 1) * chunks; ++c) {
-    sum += in.score_CE[c * E + e];
-    count += in.count_CE[c * E + e];
-  }
-  count_SE[std::int64_t{blockIdx.y} * E + e] = count;
-  mean_SE[std::int64_t{blockIdx.y} * E + e] =
-      group_tokens == 0 ? 0.0F : sum / static_cast<float>(group_tokens);
-}
+struct Totals {
+  std::int32_t* count_SE;
+  float* mean_SE;
+  float* entropy_sum;
+  float* z_sum;
+  Partials in;
+  int E;
+  std::int64_t groups, chunks, tokens;  ///< chunks and tokens of a group
+};
 
-/// One block.
-__global__ void __launch_bounds__(kThreads)
-    totals_kernel(float* entropy_sum, float* z_sum, const float* sums_C2, std::int64_t chunks) {
+/// Entropy and z of all chunks, by one block.
+__device__ void add_sums(const Totals& a) {
   float entropy = 0.0F, z = 0.0F;
-  for (std::int64_t c = threadIdx.x; c < chunks; c += kThreads) {
-    entropy += sums_C2[2 * c];
-    z += sums_C2[2 * c + 1];
+  for (std::int64_t c = threadIdx.x; c < a.groups * a.chunks; c += kThreads) {
+    entropy += a.in.sums_C2[2 * c];
+    z += a.in.sums_C2[2 * c + 1];
   }
   entropy = block_sum(entropy);
   z = block_sum(z);
   if (threadIdx.x == 0) {
-    entropy_sum[0] = entropy;
-    z_sum[0] = z;
+    a.entropy_sum[0] = entropy;
+    a.z_sum[0] = z;
   }
+}
+
+/// Thread (expert, group) adds the group's chunks in order; the blocks beyond the groups add the
+/// sums over all tokens.
+__global__ void __launch_bounds__(kThreads) totals_kernel(Totals a) {
+  const std::int64_t s = blockIdx.y;
+  if (s == a.groups) {
+    if (blockIdx.x == 0) add_sums(a);
+    return;
+  }
+  const auto e = static_cast<int>(thread_index());
+  if (e >= a.E) return;
+  float sum = 0.0F;
+  std::int32_t count = 0;
+#pragma unroll 8
+  for (std::int64_t c = s * a.chunks; c < (s + 1) * a.chunks; ++c) {
+    sum += a.in.score_CE[c * a.E + e];
+    count += a.in.count_CE[c * a.E + e];
+  }
+  a.count_SE[s * a.E + e] = count;
+  a.mean_SE[s * a.E + e] = a.tokens == 0 ? 0.0F : sum / static_cast<float>(a.tokens);
+}
+
+Partials partials_of(const RouterChunkSums& chunks) {
+  return {.score_CE = device_data<float>(chunks.score_SCE),
+          .count_CE = device_data<std::int32_t>(chunks.count_SCE),
+          .sums_C2 = device_data<float>(chunks.sums_SC2)};
 }
 
 }  // namespace
 
-void router_statistics(const Exec& exec, const RouterStatistics& a) {
-  const std::int64_t S = a.count_SE.dim(0), tokens = a.index_TK.dim(0) / S;
-  const int E = static_cast<int>(a.count_SE.dim(1));
-  const ScratchScope scope{exec};
-  const RouterPartials scratch = router_partials(exec, a);
-  const std::int64_t chunks = scratch.chunks();
-  const auto stream = exec.cuda().stream;
-  const Partials partials{.score_CE = device_data<float>(scratch.score_SCE),
-                          .count_CE = device_data<std::int32_t>(scratch.count_SCE),
-                          .sums_C2 = device_data<float>(scratch.sums_SC2)};
-  const auto groups = static_cast<unsigned>(S);
-  if (chunks > 0) {
-    const Tokens input{.index_TK = device_data<std::int32_t>(a.index_TK),
-                       .score_TE = device_data<float>(a.score_TE),
-                       .logits_TE = device_data<float>(a.logits_TE),
-                       .E = E,
-                       .K = static_cast<int>(a.index_TK.dim(1)),
-                       .softmax = a.score == RouterScore::softmax};
-    const dim3 grid{static_cast<unsigned>(chunks), groups};
-    chunk_kernel<<<grid, kThreads, sizeof(std::int32_t) * E, stream>>>(partials, input, tokens);
-    check_launch();
-  }
-  groups_kernel<<<dim3{blocks_for(E, kThreads), groups}, kThreads, 0, stream>>>(
-      device_data<std::int32_t>(a.count_SE), device_data<float>(a.mean_score_SE), partials, E,
-      chunks, tokens);
+void router_chunk_sums(const Exec& exec, const RouterStatistics& a) {
+  const std::int64_t S = a.chunks.groups();
+  const int E = static_cast<int>(a.score_TE.dim(1));
+  const Tokens input{.index_TK = device_data<std::int32_t>(a.index_TK),
+                     .score_TE = device_data<float>(a.score_TE),
+                     .logits_TE = device_data<float>(a.logits_TE),
+                     .E = E,
+                     .K = static_cast<int>(a.index_TK.dim(1)),
+                     .softmax = a.score == RouterScore::softmax};
+  const dim3 grid{static_cast<unsigned>(a.chunks.chunks()), static_cast<unsigned>(S)};
+  chunk_kernel<<<grid, kThreads, sizeof(std::int32_t) * E, exec.cuda().stream>>>(
+      partials_of(a.chunks), input, a.index_TK.dim(0) / S);
   check_launch();
-  totals_kernel<<<1, kThreads, 0, stream>>>(
-      device_data<float>(a.entropy_sum), device_data<float>(a.z_sum), partials.sums_C2, S * chunks);
+}
+
+void router_statistics(const Exec& exec, const RouterStatistics& a) {
+  const std::int64_t S = a.count_SE.dim(0);
+  const int E = static_cast<int>(a.count_SE.dim(1));
+  const dim3 grid{blocks_for(E, kThreads), static_cast<unsigned>(S + 1)};
+  totals_kernel<<<grid, kThreads, 0, exec.cuda().stream>>>(
+      {.count_SE = device_data<std::int32_t>(a.count_SE),
+       .mean_SE = device_data<float>(a.mean_score_SE),
+       .entropy_sum = device_data<float>(a.entropy_sum),
+       .z_sum = device_data<float>(a.z_sum),
+       .in = partials_of(a.chunks),
+       .E = E,
+       .groups = S,
+       .chunks = a.chunks.chunks(),
+       .tokens = a.index_TK.dim(0) / S});
   check_launch();
 }
 

@@ -4,14 +4,9 @@
 
 namespace shoal::parallel {
 
-comm::TensorCollectives* CommShardGroup::transport(const Exec& exec) const {
-  expect(collectives_ != nullptr || exec.is_dry(), "a planned group cannot exchange data");
-  return collectives_;
-}
-
 void CommShardGroup::expect_whole(const ConstTensorView& whole, const ConstTensorView& part) const {
   expect_same_dtype(part, whole, "whole");
-  bool fits = whole.shape().rank() == part.shape().rank() && whole.dim(0) == size_ * part.dim(0);
+  bool fits = whole.shape().rank() == part.shape().rank() && whole.dim(0) == size() * part.dim(0);
   for (int i = 1; fits && i < part.shape().rank(); ++i) fits = whole.dim(i) == part.dim(i);
   expect(fits, "whole must hold the parts of all ranks along its first dimension");
 }
@@ -19,20 +14,18 @@ void CommShardGroup::expect_whole(const ConstTensorView& whole, const ConstTenso
 void CommShardGroup::all_gather(const Exec& exec, const TensorView& whole,
                                 const ConstTensorView& part) {
   expect_whole(whole, part);
-  if (auto* group = transport(exec)) group->all_gather(exec, {.send = part, .recv = whole});
+  collectives_->all_gather(exec, {.send = part, .recv = whole});
 }
 
 void CommShardGroup::reduce_scatter(const Exec& exec, const TensorView& part,
                                     const ConstTensorView& whole) {
   expect_whole(whole, part);
   expect_floating(part, "part");
-  if (auto* group = transport(exec)) {
-    group->reduce_scatter(exec, {.send = whole, .recv = part, .op = comm::ReduceOp::sum});
-  }
+  collectives_->reduce_scatter(exec, {.send = whole, .recv = part, .op = comm::ReduceOp::sum});
 }
 
 void CommShardGroup::all_reduce(const Exec& exec, const TensorView& x) {
-  if (auto* group = transport(exec)) group->all_reduce(exec, x, comm::ReduceOp::sum);
+  collectives_->all_reduce(exec, x, comm::ReduceOp::sum);
 }
 
 }  // namespace shoal::parallel

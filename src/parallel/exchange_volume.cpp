@@ -48,7 +48,8 @@ ExchangeVolume exchange_volume(const ExchangeShape& s, const CopyCounts& copies,
           .choices = copies.sent * s.slots * (i32 + f32),
           .dispatch = copies.sent * row,
           .combine = copies.received * row,
-          .combine_backward = copies.sent * row + copies.received * s.slots * f32,
+          .combine_backward = copies.sent * row,
+          .weight_backward = copies.received * s.slots * f32,
           .dispatch_backward = copies.received * row};
 }
 

@@ -96,7 +96,7 @@ void ExpertDispatcher::sort_copies(const Exec& exec, const nn::DispatchPlan& pla
                                    const Copies& copies) const {
   const ScratchScope scope{exec};
   ops::route_plan(exec, {.count_E = copies.count_P,
-                         .offset_E1 = scratch(exec, {parts_.ranks + 1}, DType::i32),
+                         .offset_E1 = scratch(exec, {ranks() + 1}, DType::i32),
                          .row_of_slot_TK = plan.exchange.copy_of_rank_TP,
                          .slot_of_row_R = plan.exchange.slot_of_copy_S,
                          .index_TK = copies.target_TP,
@@ -114,19 +114,18 @@ void ExpertDispatcher::plan_worst_case(const nn::DispatchPlan& plan) const {
 ExpertDispatcher::CountTable ExpertDispatcher::exchange_counts(const Exec& exec,
                                                                const nn::DispatchPlan& plan,
                                                                const TensorView& count_P) const {
-  expect(parts_.group != nullptr, "a planned dispatcher cannot exchange data");
-  const std::int64_t tokens = shape_of(plan).tokens, columns = 1 + parts_.ranks + parts_.experts;
+  const std::int64_t tokens = shape_of(plan).tokens, columns = 1 + ranks() + parts_.experts;
   auto* mine = counts_.as<std::int32_t>();
   const Stopwatch watch;
   download(exec, mine + 1, count_P.bytes_begin(), count_P.bytes());
-  download(exec, mine + 1 + parts_.ranks, plan.count_E.bytes_begin(), plan.count_E.bytes());
+  download(exec, mine + 1 + ranks(), plan.count_E.bytes_begin(), plan.count_E.bytes());
   exec.synchronize();
   mine[0] = static_cast<std::int32_t>(tokens);
-  std::vector<std::int32_t> all(static_cast<std::size_t>(parts_.ranks * columns));
-  parts_.group->all_gather(std::span{mine, static_cast<std::size_t>(columns)}, all);
-  parts_.group->journal()->waits().add("expert counts", watch.seconds());
-  CountTable table{std::move(all), parts_.ranks, parts_.experts};
-  for (int r = 0; r < parts_.ranks; ++r) {
+  std::vector<std::int32_t> all(static_cast<std::size_t>(ranks() * columns));
+  parts_.group.all_gather(std::span{mine, static_cast<std::size_t>(columns)}, all);
+  parts_.group.journal()->waits().add("expert counts", watch.seconds());
+  CountTable table{std::move(all), ranks(), parts_.experts};
+  for (int r = 0; r < ranks(); ++r) {
     expect(table.tokens(r) == tokens, "ranks of an expert exchange plan different micro-batches");
   }
   return table;
@@ -144,12 +143,12 @@ std::int64_t ExpertDispatcher::agree_on_overflow(const Exec& exec, const nn::Dis
                                         std::to_string(most) + " of " + std::to_string(room));
   ops::raise_to(exec, parts_.overflow, static_cast<float>(needed));
   const std::int64_t rows_of_a_copy = std::min(shape.slots, experts_here());
-  return room / (parts_.ranks * rows_of_a_copy);
+  return room / (ranks() * rows_of_a_copy);
 }
 
 void ExpertDispatcher::fill_counts(const nn::DispatchPlan& plan, const CountTable& table,
                                    std::int64_t kept) const {
-  const int P = parts_.ranks, me = parts_.group->rank();
+  const int P = ranks(), me = parts_.group.rank();
   const auto copies = [&](int from, int to) {
     const std::int64_t all = table.copies(from, to);
     return kept > 0 ? std::min(all, kept) : all;

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "shoal/base/error.hpp"
 
@@ -12,6 +14,7 @@ namespace shoal::pipeline {
 namespace {
 
 constexpr double kImpossible = std::numeric_limits<double>::infinity();
+constexpr double kRounding = 1e-9;  ///< relative; costs that differ by less are equal
 
 /// What layers [first, last) cost as chunk number `chunk`.
 class ChunkCosts {
@@ -77,6 +80,89 @@ void require_enough_layers(std::int64_t layers, int chunks) {
                                 " layers of the model; each chunk needs at least one");
 }
 
+/// The dearest chunk is as cheap as can be and, among those splits, the sum of squares least.
+std::vector<std::int64_t> even_chunks(const LayerCosts& costs, int chunks) {
+  const ChunkCosts cost{costs, chunks};
+  const std::size_t layers = costs.layers.size();
+  const double dearest = Splitter{
+      cost, chunks, layers, [](double before, double c) {
+        return std::max(before, c);
+      }}.value();
+  // Sums come in another order than in the first pass: a rounding error must not exclude a split.
+  const double limit = dearest * (1.0 + kRounding);
+  return Splitter{
+      cost, chunks, layers,
+      [limit](double before, double c) { return c <= limit ? before + c * c : kImpossible; }}
+      .split();
+}
+
+/// What a split is worth for ranks of several chunks; less is better, the first difference counts.
+struct RankLoad {
+  double dearest = 0.0;        ///< rank
+  double rank_squares = 0.0;   ///< sum over ranks
+  double chunk_squares = 0.0;  ///< sum over chunks
+
+  [[nodiscard]] bool below(const RankLoad& o) const {
+    const auto differs = [](double a, double b) { return std::abs(a - b) > kRounding * b; };
+    if (differs(dearest, o.dearest)) return dearest < o.dearest;
+    if (differs(rank_squares, o.rank_squares)) return rank_squares < o.rank_squares;
+    return differs(chunk_squares, o.chunk_squares) && chunk_squares < o.chunk_squares;
+  }
+};
+
+/// Moves layers between chunks as long as that helps the ranks.
+class RankBalance {
+ public:
+  RankBalance(const LayerCosts& costs, const ScheduleShape& shape)
+      : cost_{costs, shape.model_chunks()}, shape_{shape} {}
+
+  [[nodiscard]] std::vector<std::int64_t> improve(std::vector<std::int64_t> counts) const {
+    RankLoad load = load_of(counts);
+    for (bool better = true; better;) {
+      std::vector<std::int64_t> best = counts;
+      better = false;
+      for (std::size_t from = 0; from < counts.size(); ++from) {
+        for (std::size_t to = 0; to < counts.size(); ++to) {
+          if (counts[from] == 1 || from == to) continue;
+          std::vector<std::int64_t> moved = counts;
+          --moved[from];
+          ++moved[to];
+          const RankLoad other = load_of(moved);
+          if (!other.below(load)) continue;
+          load = other;
+          best = std::move(moved);
+          better = true;
+        }
+      }
+      counts = std::move(best);
+    }
+    return counts;
+  }
+
+ private:
+  [[nodiscard]] RankLoad load_of(const std::vector<std::int64_t>& counts) const {
+    RankLoad load;
+    std::vector<double> ranks(static_cast<std::size_t>(shape_.stages));
+    std::size_t first = 0;
+    for (int c = 0; c < shape_.model_chunks(); ++c) {
+      const std::size_t last =
+          first + static_cast<std::size_t>(counts[static_cast<std::size_t>(c)]);
+      const double cost = cost_(c, first, last);
+      ranks[static_cast<std::size_t>(place_of(shape_, c).rank)] += cost;
+      load.chunk_squares += cost * cost;
+      first = last;
+    }
+    for (const double cost : ranks) {
+      load.dearest = std::max(load.dearest, cost);
+      load.rank_squares += cost * cost;
+    }
+    return load;
+  }
+
+  ChunkCosts cost_;
+  ScheduleShape shape_;
+};
+
 }  // namespace
 
 LayerCosts layer_costs(const nn::ModelConfig& c, std::int64_t sequence) {
@@ -97,21 +183,11 @@ LayerCosts layer_costs(const nn::ModelConfig& c, std::int64_t sequence) {
   return costs;
 }
 
-std::vector<std::int64_t> split_layers(const LayerCosts& costs, int chunks) {
-  expect(chunks >= 1, "split_layers: at least one chunk");
-  require_enough_layers(std::ssize(costs.layers), chunks);
-  const ChunkCosts cost{costs, chunks};
-  const std::size_t layers = costs.layers.size();
-  const double dearest = Splitter{
-      cost, chunks, layers, [](double before, double c) {
-        return std::max(before, c);
-      }}.value();
-  // Sums come in another order than in the first pass: a rounding error must not exclude a split.
-  const double limit = dearest * (1.0 + 1e-9);
-  return Splitter{
-      cost, chunks, layers,
-      [limit](double before, double c) { return c <= limit ? before + c * c : kImpossible; }}
-      .split();
+std::vector<std::int64_t> split_layers(const LayerCosts& costs, const ScheduleShape& shape) {
+  expect(shape.model_chunks() >= 1, "split_layers: at least one chunk");
+  require_enough_layers(std::ssize(costs.layers), shape.model_chunks());
+  const std::vector<std::int64_t> even = even_chunks(costs, shape.model_chunks());
+  return shape.chunks == 1 ? even : RankBalance{costs, shape}.improve(even);
 }
 
 std::vector<std::int64_t> parse_stages(std::string_view text, std::int64_t layers, int chunks) {
@@ -140,7 +216,7 @@ std::vector<std::int64_t> chunk_layers(const StageSplit& split, const ScheduleSh
   if (!split.stages.empty()) {
     return parse_stages(split.stages, split.config.num_hidden_layers, shape.model_chunks());
   }
-  return split_layers(layer_costs(split.config, split.sequence), shape.model_chunks());
+  return split_layers(layer_costs(split.config, split.sequence), shape);
 }
 
 std::vector<nn::StageRange> model_ranges(const std::vector<std::int64_t>& layers) {

@@ -28,6 +28,15 @@ ValidationRow make_row(double loss_sum, double targets, const data::TokenDataset
           .bits_per_byte = loss * tokens_per_byte / std::numbers::ln2};
 }
 
+/// The most that any rank needed; 0 where all rows fitted.
+double factor_needed(const Exec& exec, const TensorView& overflow, const Communicator& all) {
+  if (overflow.absent()) return 0.0;
+  float needed = 0.0F;
+  download(exec, &needed, overflow.bytes_begin(), overflow.bytes());
+  exec.synchronize();
+  return static_cast<double>(all.all_reduce_value(needed, comm::ReduceOp::max));
+}
+
 }  // namespace
 
 Evaluator::Evaluator(const Exec& exec, const EvaluatorConfig& config)
@@ -41,9 +50,10 @@ void Evaluator::measure(const Exec& exec, const ForwardChain& model) const {
   model.add_loss(exec, block_.batch(0), loss_sum_);
 }
 
-ValidationRow Evaluator::run(const Exec& exec, const Task& task, const EvalRanks& ranks) {
+Evaluation Evaluator::run(const Exec& exec, const Task& task, const EvalRanks& ranks) {
   data::EvalLoader loader = make_loader(config_, task, ranks.data);
   std::array<double, 2> sums{};  // loss, targets
+  if (!task.overflow.absent()) zero(exec, task.overflow);
   for (std::int64_t i = 0; i < loader.num_micro_batches(); ++i) {
     const data::BatchView view = loader.micro_batch(i);
     block_.fill(0, 0, view);
@@ -57,7 +67,8 @@ ValidationRow Evaluator::run(const Exec& exec, const Task& task, const EvalRanks
     if (ranks.counts_targets) sums[1] += static_cast<double>(view.targets);
   }
   ranks.all.all_reduce(sums, comm::ReduceOp::sum);
-  return make_row(sums[0], sums[1], *task.dataset);
+  return {.row = make_row(sums[0], sums[1], *task.dataset),
+          .expert_factor_needed = factor_needed(exec, task.overflow, ranks.all)};
 }
 
 }  // namespace shoal::train

@@ -1,10 +1,14 @@
 #include "train/host_place.hpp"
 
+#include <omp.h>
 #include <sched.h>
 
 #include <algorithm>
+#include <cstdlib>
 
+#include "shoal/base/error.hpp"
 #include "shoal/comm/environment.hpp"
+#include "train/text.hpp"
 
 namespace shoal::train {
 namespace {
@@ -48,6 +52,26 @@ HostPlace find_place(const Communicator& world) {
   }
   place.threads = fair_threads(here, static_cast<std::size_t>(place.index));
   return place;
+}
+
+std::int64_t take_place(const TrainingConfig& config, const Communicator& world) {
+  const HostPlace place = find_place(world);
+  std::int64_t threads = config.threads;
+  if (threads == 0 && std::getenv("OMP_NUM_THREADS") == nullptr) threads = place.threads;
+  if (threads > 0) omp_set_num_threads(static_cast<int>(threads));
+  if (choose_device(config.device) == DeviceKind::cuda) {
+    select_cuda_device(place.index % cuda_device_count());
+  }
+  return omp_get_max_threads();
+}
+
+void require_device_memory(DeviceKind device, const ArenaPlan& memory) {
+  if (device == DeviceKind::cpu) return;
+  const DeviceInfo info = device_info(device);
+  require(memory.total() <= info.free_bytes,
+          "the step needs " + bytes_text(memory.total()) + " on each GPU, " + info.name + " has " +
+              bytes_text(info.free_bytes) +
+              " free: lower training.micro_batch_size, or set compute.recompute_mlp = full");
 }
 
 }  // namespace shoal::train

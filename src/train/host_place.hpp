@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "shoal/comm/communicator.hpp"
+#include "shoal/device/arena.hpp"
+#include "shoal/train/train_config.hpp"
 
 namespace shoal::train {
 
@@ -15,6 +17,13 @@ struct HostPlace {
 };
 /// Collective.
 [[nodiscard]] HostPlace find_place(const Communicator& world);
+
+/// Gives this rank its GPU and its threads: as asked for, else by OMP_NUM_THREADS, else its share
+/// of the cores. Returns the number of threads. Collective.
+std::int64_t take_place(const TrainingConfig& config, const Communicator& world);
+
+/// InputError, with the way out, where the device does not have this much memory free.
+void require_device_memory(DeviceKind device, const ArenaPlan& memory);
 
 /// The pure part: `cores` holds for each rank of the host a text with '1' for every core that it
 /// may use and '0' for the others.

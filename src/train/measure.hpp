@@ -8,7 +8,7 @@
 
 namespace shoal::train {
 
-/// What the step and an evaluation take on one rank, from a dry run of both. The groups may be on
+/// What the step and an evaluation take on one rank, from a dry run of both. The groups are on
 /// paper.
 struct Measured {
   ArenaPlan memory;

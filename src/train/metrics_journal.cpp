@@ -68,6 +68,8 @@ MetricsWriter::MetricsWriter(Options options, std::int64_t keep_steps)
   const bool usable = found.good_bytes > 0 && found.table.router == options_.router;
   file_ = open_journal(path, usable ? found.good_bytes : 0);
   if (!usable) append(encode(options_.router));
+  const auto& validations = found.table.validations;
+  if (usable && !validations.empty()) last_validation_ = validations.back().step;
   rebuild();
 }
 
@@ -81,6 +83,7 @@ void MetricsWriter::add(const StepRow& row) {
 }
 void MetricsWriter::add(const ValidationRow& row) {
   append(encode(row));
+  last_validation_ = row.step;
 }
 void MetricsWriter::add(const RouterRow& row) {
   append(encode(row));

@@ -33,7 +33,8 @@ std::string line(const char* label, const std::string& value) {
 Measured measure(const RunConfig& config, const BatchShape& shape, DeviceKind device,
                  const parallel::ProcessGroups& groups) {
   const Exec exec = Exec::dry(device);
-  const TrainState state{exec, config, {.groups = &groups}};
+  const comm::CollectivesFactory factory{groups.world(), device};
+  const TrainState state{exec, config, {.groups = &groups, .factory = &factory}};
   TrainStep step{exec, config, shape, state};
   const Evaluator evaluator{exec, {.micro_batch = shape.micro_batch, .seq_len = shape.seq_len}};
   step.measure(exec);

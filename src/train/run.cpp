@@ -1,9 +1,5 @@
 #include "shoal/train/run.hpp"
 
-#include <omp.h>
-
-#include <cstdlib>
-
 #include "shoal/base/log.hpp"
 #include "shoal/comm/watchdog.hpp"
 #include "train/agree.hpp"
@@ -15,22 +11,6 @@
 
 namespace shoal::train {
 namespace {
-
-/// Threads of this rank: as asked for, else by OMP_NUM_THREADS, else its share of the cores.
-std::int64_t set_threads(std::int64_t wanted, const HostPlace& place) {
-  if (wanted == 0 && std::getenv("OMP_NUM_THREADS") == nullptr) wanted = place.threads;
-  if (wanted > 0) omp_set_num_threads(static_cast<int>(wanted));
-  return omp_get_max_threads();
-}
-
-void check_device_memory(DeviceKind device, const ArenaPlan& memory) {
-  if (device == DeviceKind::cpu) return;
-  const DeviceInfo info = device_info(device);
-  require(memory.total() <= info.free_bytes,
-          "the step needs " + bytes_text(memory.total()) + " on each GPU, " + info.name + " has " +
-              bytes_text(info.free_bytes) +
-              " free: lower training.micro_batch_size, or set compute.recompute_mlp = full");
-}
 
 void print_end(const RunConfig& config, const Accounting& accounting, ExitCode code) {
   log::info(accounting_text(accounting));
@@ -64,12 +44,8 @@ ExitCode run(const RunConfig& wanted, const Communicator& world) {
   const StopCondition stop{{.max_hours = wanted.training.max_hours}};
   const RunConfig config = complete(wanted);
   comm::Watchdog watchdog{world, {.timeout_s = config.parallel.timeout_s}};
-  const HostPlace place = find_place(world);
-  const std::int64_t threads = set_threads(config.training.threads, place);
+  const std::int64_t threads = take_place(config.training, world);
   const parallel::ProcessGroups groups{world, config.parallel};
-  if (choose_device(config.training.device) == DeviceKind::cuda) {
-    select_cuda_device(place.index % cuda_device_count());
-  }
   const comm::CollectivesFactory factory{world, choose_device(config.training.device),
                                          collectives_options(config.parallel)};
   watchdog.set_before_abort(factory.abort_hook());
@@ -77,7 +53,7 @@ ExitCode run(const RunConfig& wanted, const Communicator& world) {
   const PlanReport report = plan(parts.config, world.size(), world.rank());
   parts.memory = report.memory;
   parts.flops_per_token = report.flops_per_token;
-  check_device_memory(parts.device, parts.memory);
+  require_device_memory(parts.device, parts.memory);
   Trainer trainer{parts};
   const std::string start = trainer.start();
   if (world.is_root()) {

@@ -3,7 +3,6 @@
 #include "shoal/parallel/comm_shard_group.hpp"
 #include "shoal/parallel/expert_dispatcher.hpp"
 #include "shoal/pipeline/stage_split.hpp"
-#include "train/parameter_io.hpp"
 
 namespace shoal::train {
 namespace {
@@ -18,20 +17,15 @@ std::vector<nn::StageRange> ranges_of(const RunConfig& config,
   return pipeline::rank_ranges(layers, shape, groups.pp().rank());
 }
 
-std::unique_ptr<nn::ShardGroup> make_tensor_group(const RankLinks& links,
-                                                  comm::TensorCollectives* collectives) {
-  const Communicator& tp = links.groups->tp();
-  if (tp.size() == 1) return std::make_unique<nn::LocalShardGroup>();
-  if (collectives == nullptr) {
-    return std::make_unique<parallel::CommShardGroup>(tp.size(), tp.rank());
-  }
-  return std::make_unique<parallel::CommShardGroup>(*collectives);
+std::unique_ptr<nn::ShardGroup> make_tensor_group(comm::TensorCollectives& collectives) {
+  if (collectives.size() == 1) return std::make_unique<nn::LocalShardGroup>();
+  return std::make_unique<parallel::CommShardGroup>(collectives);
 }
 
 }  // namespace
 
 std::unique_ptr<comm::TensorCollectives> RankLinks::make(const Communicator& group) const {
-  return factory == nullptr ? nullptr : factory->make(group);
+  return factory->make(group);
 }
 
 bool plans_device_messages(const parallel::ParallelConfig& config, DeviceKind device) {
@@ -66,7 +60,7 @@ TrainState::TrainState(const Exec& exec, const RunConfig& config, const RankLink
       model_state_{nn::make_model_state(exec, config.model, ranges_of(config, *links.groups))},
       tp_{links.make(links.groups->tp())},
       ep_{links.make(links.groups->ep())},
-      tensor_group_{make_tensor_group(links, tp_.get())},
+      tensor_group_{make_tensor_group(*tp_)},
       dispatcher_{make_dispatcher(exec, config)},
       optimizer_{exec,
                  store_,
@@ -96,23 +90,18 @@ std::unique_ptr<nn::TokenDispatcher> TrainState::make_dispatcher(const Exec& exe
     overflow_ = persistent(exec, {1}, DType::f32, MemoryKind::state);
   }
   const parallel::ExpertDispatcherParts parts{.experts = config.model.num_experts,
-                                              .ranks = ep.size(),
                                               .buffer_factor = config.parallel.ep_buffer_factor,
                                               .capacity_factor = config.model.capacity_factor,
                                               .overflow = overflow_,
-                                              .group = ep_ == nullptr ? nullptr : &ep,
-                                              .collectives = ep_.get()};
+                                              .group = ep,
+                                              .collectives = *ep_};
   return std::make_unique<parallel::ExpertDispatcher>(
       parts, exec.is_dry() ? DeviceKind::cpu : exec.device());
 }
 
 void TrainState::initialise(const Exec& exec, std::uint64_t seed) const {
   optimizer_.reset(exec);
-  const std::vector<Field> fields = optimizer_fields(exec, optimizer_);
-  int index = 0;
-  for (const nn::Parameter& p : layout_.parameters.parameters()) {
-    fill_initial({.field = &fields.front(), .spec = &p.spec, .parameter = index++}, seed);
-  }
+  optimizer_.initialise(exec, seed);
 }
 
 bool TrainState::capturable() const {

@@ -125,7 +125,7 @@ void validate(const MetricsConfig& c, Problems& problems) {
   not_negative(problems, "metrics.peak_tflops", c.peak_tflops);
 }
 
-void validate(const RunConfig& c, int ranks, Problems& problems) {
+void validate_step(const RunConfig& c, int ranks, Problems& problems) {
   nn::validate(c.model, problems);
   nn::validate(c.compute, problems);
   optim::validate(c.optim, problems);
@@ -133,6 +133,16 @@ void validate(const RunConfig& c, int ranks, Problems& problems) {
   validate(c.eval, problems);
   validate(c.checkpoint, problems);
   validate(c.metrics, problems);
+  if (c.training.seq_len > c.model.max_position_embeddings) {
+    problems.push_back("training.seq_len = " + std::to_string(c.training.seq_len) +
+                       ": allowed: up to model.max_position_embeddings = " +
+                       std::to_string(c.model.max_position_embeddings));
+  }
+  validate_layout(c, ranks, problems);
+}
+
+void validate(const RunConfig& c, int ranks, Problems& problems) {
+  validate_step(c, ranks, problems);
   if (c.data.train.empty()) {
     problems.push_back("data.train is missing: allowed: a dataset folder made by `shoal prepare`");
   }
@@ -140,12 +150,6 @@ void validate(const RunConfig& c, int ranks, Problems& problems) {
     problems.push_back("eval.interval = " + std::to_string(c.eval.interval) +
                        ": needs data.validation");
   }
-  if (c.training.seq_len > c.model.max_position_embeddings) {
-    problems.push_back("training.seq_len = " + std::to_string(c.training.seq_len) +
-                       ": allowed: up to model.max_position_embeddings = " +
-                       std::to_string(c.model.max_position_embeddings));
-  }
-  validate_layout(c, ranks, problems);
 }
 
 DType parse_precision(const std::string& precision) {

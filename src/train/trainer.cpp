@@ -62,14 +62,13 @@ std::string Trainer::start() {
       text = "weights of " + weights.string();
     }
   }
-  // What was due at the step of a checkpoint was done before it was written.
-  saved_step_ = evaluated_step_ = found ? progress_.step : -1;
+  saved_step_ = found ? progress_.step : -1;
   earlier_seconds_ = progress_.seconds;
   make_loader();
-  (void)on_root(world(), [this]() -> std::string {
+  evaluated_step_ = std::stoll(on_root(world(), [this] {
     open_metrics();
-    return "";
-  });
+    return std::to_string(metrics_->last_validation());
+  }));
   return text;
 }
 
@@ -163,6 +162,7 @@ StepRow Trainer::make_row(const Pending& done, const StepResult& result,
   row[Column::seconds_step] = step_seconds_;
   row[Column::seconds_data] = done.seconds_data;
   row[Column::seconds_reduce] = result.seconds_reduce;
+  row[Column::reduced_early] = result.reduced_early;
   row[Column::seconds_evaluate] = std::exchange(evaluate_seconds_, 0.0);
   row[Column::seconds_checkpoint] = std::exchange(checkpoint_seconds_, 0.0);
   return row;
@@ -190,19 +190,19 @@ void Trainer::record(const Pending& done, const StepResult& result) {
 void Trainer::evaluate() {
   if (!parts_.validation || evaluated_step_ == progress_.step) return;
   const Stopwatch clock;
-  ValidationRow row =
-      evaluator_.run(exec_, {.model = &chain_, .dataset = parts_.validation},
-                     {.all = world(),
-                      .data = {.index = groups().dp_rank(), .count = groups().dp_size()},
-                      .counts_targets = groups().tp().is_root() && groups().pp().is_root()});
-  row.step = progress_.step;
-  evaluated_step_ = progress_.step;
-  if (is_root()) {
-    metrics_->add(row);
-    log::info(validation_text(row));
-  }
+  Evaluation found = evaluator_.run(
+      exec_, {.model = &chain_, .dataset = parts_.validation, .overflow = state_.overflow()},
+      {.all = world(),
+       .data = {.index = groups().dp_rank(), .count = groups().dp_size()},
+       .counts_targets = groups().tp().is_root() && groups().pp().is_root()});
   evaluate_seconds_ += clock.seconds();
   add_time(Phase::evaluate, clock.seconds());
+  expert_factor_needed_ = std::max(expert_factor_needed_, found.expert_factor_needed);
+  if (found.expert_factor_needed > 0.0) return;
+  found.row.step = evaluated_step_ = progress_.step;
+  if (!is_root()) return;
+  metrics_->add(found.row);
+  log::info(validation_text(found.row));
 }
 
 void Trainer::checkpoint() {
@@ -243,6 +243,8 @@ void Trainer::after_step() {
 
 ExitCode Trainer::run(const StopCondition& stop) {
   StopReason reason = StopReason::none;
+  // Left over from a run whose evaluation was refused.
+  if (progress_.step > 0 && due(parts_.config.eval.interval, progress_.step)) evaluate();
   while (progress_.step < parts_.config.training.steps && !must_end()) {
     reason = stop.agree(world(), step_seconds_);
     if (reason != StopReason::none) break;
@@ -261,17 +263,16 @@ ExitCode Trainer::finish(StopReason reason) {
                "(lower optim.lr, or look at the data)");
     return ExitCode::do_not_restart;
   }
-  const bool overflow = expert_factor_needed_ > 0.0;
-  if (reason == StopReason::none && !overflow) evaluate();
+  if (reason == StopReason::none && !must_end()) evaluate();
   checkpoint();
   if (is_root()) {
     metrics_->sync();
     metrics_->rebuild();
   }
-  if (overflow) {
+  if (expert_factor_needed_ > 0.0) {
     log::error(
-        "experts got more rows than their buffers hold, no step was taken with it: continue"
-        " with parallel.ep_buffer_factor of at least " +
+        "experts got more rows than their buffers hold, no step or evaluation counts with it: "
+        "continue with parallel.ep_buffer_factor of at least " +
         fixed(std::ceil(100.0 * expert_factor_needed_) / 100.0, 2) + ", or 0 for the worst case");
     return ExitCode::can_continue;
   }

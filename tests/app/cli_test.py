@@ -170,6 +170,9 @@ def wrong_layouts():
         must_hold(shoal("train", "small.ini", *keys, "--run_dir=odd", ranks=ranks, code=2), *words)
         if time.monotonic() - begin > 10:
             raise Failure(f"{keys} on {ranks} ranks were refused after more than 10 s")
+    for layout in ("dp=x", "dp=", "dp=2x", "dp=0", "tp=1,dp=-2"):
+        out = shoal("verify-layout", "small.ini", f"--layout={layout}", code=2)
+        must_hold(out, "verify.layout", layout.split(",")[-1], "dp must be a number")
     # Data parallel ranks alone share the batch: 8 / (2 x 2) of them.
     must_hold(shoal("plan", "small.ini", wide, "--parallel.tp=2", "--parallel.pp=2",
                     "--global_batch_size=6", "--ranks=8"), "dp=2")

@@ -67,6 +67,24 @@ TEST_F(Options, EverySpellingOfAnAssignment) {
   EXPECT_DOUBLE_EQ(config_.run.model.rope_theta, 1e6);
 }
 
+TEST_F(Options, ASwitchTakesAWordThatIsItsValue) {
+  const auto parsed = parse({"--deduplicate", "off", "--strip-controls", "plain",
+                             "--tie-word-embeddings", "on", "--use-qk-norm=off"});
+  EXPECT_TRUE(problems_.empty());
+  EXPECT_FALSE(config_.prepare.clean.deduplicate);
+  EXPECT_TRUE(config_.prepare.clean.strip_controls);
+  EXPECT_EQ(parsed.arguments, Words{"plain"});
+  EXPECT_TRUE(config_.run.model.tie_word_embeddings);
+  EXPECT_FALSE(config_.run.model.use_qk_norm);
+}
+
+TEST_F(Options, TheGraphOfAStepCanBeSwitchedOff) {
+  (void)parse_options({"--cuda-graph", "off"},
+                      {.own = {"bench", "training"}, .sections = {"training"}}, keys_, problems_);
+  EXPECT_TRUE(problems_.empty());
+  EXPECT_FALSE(config_.run.training.cuda_graph);
+}
+
 TEST_F(Options, ValuesMayHoldEqualsSignsAndDots) {
   (void)parse({"--normalization=a.b=c"});
   EXPECT_TRUE(problems_.empty());

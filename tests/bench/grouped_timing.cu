@@ -1,8 +1,8 @@
-#include <algorithm>
 #include <functional>
 #include <string>
 
 #include "bench/grouped_problem.cuh"
+#include "bench/timing.hpp"
 #include "shoal/ops/grouped_swiglu.hpp"
 #include "shoal/ops/swiglu.hpp"
 
@@ -13,28 +13,6 @@ using ops::Accumulate;
 using ops::cuda::GroupedCall;
 using ops::cuda::GroupedForm;
 using namespace ops;  // NOLINT: the ops are what this file is about
-
-/// Median of eleven runs after three, each between two events.
-double milliseconds(const Exec& exec, const std::function<void()>& body) {
-  using shoal::cuda::check;
-  cudaEvent_t begin{}, end{};
-  check(cudaEventCreate(&begin));
-  check(cudaEventCreate(&end));
-  std::vector<float> times;
-  for (int i = 0; i < 14; ++i) {
-    check(cudaEventRecord(begin, exec.cuda().stream));
-    body();
-    check(cudaEventRecord(end, exec.cuda().stream));
-    check(cudaEventSynchronize(end));
-    float ms = 0.0F;
-    check(cudaEventElapsedTime(&ms, begin, end));
-    if (i >= 3) times.push_back(ms);
-  }
-  check(cudaEventDestroy(begin));
-  check(cudaEventDestroy(end));
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
 
 /// What the device reaches at all: a copy and a large product of random numbers.
 void time_ceilings(const Exec& exec) {

@@ -214,5 +214,13 @@ TEST(TensorCollectives, ADryExecChecksTheContractOnly) {
   EXPECT_TRUE(world.journal()->entries().empty());
 }
 
+TEST(TensorCollectives, OnlyAGroupOfOneLeavesTheHostOut) {
+  const auto self = Communicator::self(), world = Communicator::world();
+  const auto alone = make_host_collectives(self, DeviceKind::cpu, {.always_stage = true});
+  const auto all = make_host_collectives(world, DeviceKind::cpu, {.always_stage = true});
+  EXPECT_TRUE(alone->capturable()) << "it only copies";
+  EXPECT_EQ(all->capturable(), world.size() == 1);
+}
+
 }  // namespace
 }  // namespace shoal::comm

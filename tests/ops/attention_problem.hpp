@@ -141,8 +141,26 @@ inline std::vector<std::int32_t> pattern(std::int64_t T, std::int32_t groups, st
   return active;
 }
 
+/// Head dimensions that have kernels of their own, around the borders of tiles of 64 and 128
+/// tokens, in one to three sequences.
+inline std::vector<AttentionCase> edge_shapes(DType dtype) {
+  std::vector<AttentionCase> all;
+  for (const std::int64_t d : {64, 128}) {
+    all.push_back({1, 8, 1, d, dtype});
+    all.push_back({63, 2, 2, d, dtype});
+    all.push_back({128, 8, 1, d, dtype, {64}});
+    all.push_back({195, 2, 1, d, dtype, {65, 130}});
+    all.push_back({127, 8, 4, d, dtype, {}, pattern(127, 4, 64)});
+    all.push_back({258, 2, 2, d, dtype, {129}});
+    all.push_back({257, 4, 2, d, dtype, {}, pattern(257, 2, 64)});
+    all.push_back({385, 2, 2, d, dtype, {3, 60, 191, 193, 384}, std::vector<std::int32_t>(385, 1)});
+  }
+  return all;
+}
+
 inline std::vector<AttentionCase> shapes(DType dtype) {
-  return {
+  std::vector<AttentionCase> all = edge_shapes(dtype);
+  const std::vector<AttentionCase> small{
       {0, 2, 1, 16, dtype},
       {1, 1, 1, 16, dtype},
       {1, 4, 2, 64, dtype},
@@ -162,6 +180,8 @@ inline std::vector<AttentionCase> shapes(DType dtype) {
       {40, 2, 1, 96, dtype, {5}},
       {33, 3, 1, 24, dtype, {5}},
   };
+  all.insert(all.end(), small.begin(), small.end());
+  return all;
 }
 
 }  // namespace shoal::ops

@@ -26,6 +26,16 @@ TEST_P(AttentionTest, ForwardMatchesPlainLoops) {
   }
 }
 
+TEST_P(AttentionTest, TakesAScaleBelowZero) {
+  const AttentionCase x{130, 2, 1, 64, DType::bf16, {50}};
+  Problem p = make_problem(exec_, x);
+  p.scale = -p.scale;
+  forward(exec_, p);
+  const AttentionResult want = expected(exec_, p);
+  EXPECT_TRUE(
+      test::all_near(columns(exec_, p.out, kMargin, x.H * x.d), want.out, tolerance(x, 2.0)));
+}
+
 TEST_P(AttentionTest, BackwardMatchesPlainLoops) {
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     for (const AttentionCase& x : shapes(dtype)) {

@@ -51,7 +51,7 @@ std::string text(const RowsCase& c) {
          std::string{name(c.dtype)};
 }
 
-TEST_P(PermuteTest, GatherCopiesRowsAndLeavesTheRest) {
+TEST_P(PermuteTest, GatherAndScatterCopyRowsAndLeaveTheRest) {
   for (const RowsCase& c : kRowsCases) {
     SCOPED_TRACE(text(c));
     const Routed r = make_routed(exec_, c.T, c.K, c.D, c.dtype);
@@ -66,6 +66,9 @@ TEST_P(PermuteTest, GatherCopiesRowsAndLeavesTheRest) {
     gather_rows(exec_,
                 {.rows_RD = rows, .x_TD = x, .slot_of_row_R = r.slot_R, .slots_per_token = c.K});
     EXPECT_TRUE(test::all_equal(download_floats(exec_, rows), want));
+    const Tensor scattered = test::poisoned(exec_, {r.R, c.D}, c.dtype);
+    scatter_rows(exec_, {.rows_RD = scattered, .x_TD = x, .row_of_slot_TK = r.row_TK});
+    EXPECT_TRUE(test::all_equal(download_floats(exec_, scattered), want));
   }
 }
 
@@ -107,76 +110,6 @@ TEST_P(PermuteTest, CombineMatchesDoubleLoops) {
       }
     }
   }
-}
-
-struct Gradients {
-  Tensor rows, weight;
-};
-Gradients combine_backward(const Exec& exec, const Routed& r, const Tensor& dy) {
-  Gradients g{test::from_values(exec, {r.R, r.D}, r.dtype, std::vector<float>(r.R * r.D, 7.0F)),
-              test::poisoned(exec, {r.T, r.K}, DType::f32)};
-  combine_rows_backward(exec, {.drows_RD = g.rows,
-                               .dweight_TK = g.weight,
-                               .dy_TD = dy,
-                               .rows_RD = r.rows,
-                               .row_of_slot_TK = r.row_TK,
-                               .slot_of_row_R = r.slot_R,
-                               .weight_TK = r.weight});
-  return g;
-}
-
-TEST_P(PermuteTest, CombineBackwardMatchesDoubleLoops) {
-  for (const RowsCase& c : kRowsCases) {
-    SCOPED_TRACE(text(c));
-    const Routed r = make_routed(exec_, c.T, c.K, c.D, c.dtype);
-    const Tensor dy = test::normal(exec_, {c.T, c.D}, c.dtype, 15);
-    const auto g = download_floats(exec_, dy), rows = download_floats(exec_, r.rows),
-               weight = download_floats(exec_, r.weight);
-    std::vector<float> drows(r.R * r.D, 7.0F), dweight(r.T * r.K);
-    for (std::int64_t slot = 0; slot < r.T * r.K; ++slot) {
-      const std::int64_t row = r.row_of_slot[slot];
-      double dot = 0.0;
-      for (std::int64_t d = 0; d < r.D && row >= 0; ++d) {
-        const double dyd = g[slot / r.K * r.D + d];
-        dot += dyd * rows[row * r.D + d];
-        drows[row * r.D + d] = static_cast<float>(weight[slot] * dyd);
-      }
-      dweight[slot] = static_cast<float>(dot);
-    }
-    const Gradients got = combine_backward(exec_, r, dy);
-    EXPECT_TRUE(test::all_near(download_floats(exec_, got.rows), drows, test::tolerance(c.dtype)));
-    EXPECT_TRUE(test::all_near(download_floats(exec_, got.weight), dweight,
-                               test::tolerance(DType::f32, c.D)));
-  }
-}
-
-TEST_P(PermuteTest, CombineBackwardMatchesFiniteDifferences) {
-  const Routed r = make_routed(exec_, 7, 2, 5, DType::f32);
-  const Tensor dy = test::normal(exec_, {r.T, r.D}, DType::f32, 15);
-  const auto g = download_floats(exec_, dy);
-  auto rows = download_floats(exec_, r.rows), weight = download_floats(exec_, r.weight);
-  const auto loss = [&] {
-    const auto y = combined(r, rows, weight, {});
-    double sum = 0.0;
-    for (std::size_t i = 0; i < y.size(); ++i) sum += y[i] * g[i];
-    return sum;
-  };
-  const auto slope = [&](float& x) {  // the loss is linear in each argument: any step will do
-    const float at = x;
-    x = at + 1.0F;
-    const double above = loss();
-    x = at - 1.0F;
-    const double below = loss();
-    x = at;
-    return (above - below) / 2.0;
-  };
-  const Gradients got = combine_backward(exec_, r, dy);
-  const auto drows = download_floats(exec_, got.rows), dweight = download_floats(exec_, got.weight);
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (r.slot_of_row[i / r.D] < 0) continue;
-    EXPECT_NEAR(drows[i], slope(rows[i]), 1e-5);
-  }
-  for (std::size_t i = 0; i < weight.size(); ++i) EXPECT_NEAR(dweight[i], slope(weight[i]), 1e-5);
 }
 
 TEST_P(PermuteTest, GatherThenCombineSumsEachTokenOnceForEachSlot) {

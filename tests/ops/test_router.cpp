@@ -26,7 +26,8 @@ struct Forward {
   Ints index;
   std::vector<float> weight, score;
 };
-Forward forward(const Exec& exec, const RouterCase& c, const Tensor& logits, const Tensor& bias) {
+Forward forward(const Exec& exec, const RouterCase& c, const Tensor& logits, const Tensor& bias,
+                const RouterChunkSums& chunks = {}) {
   const Tensor index = test::poisoned(exec, {c.T, c.K}, DType::i32);
   const Tensor weight = test::poisoned(exec, {c.T, c.K}, DType::f32);
   const Tensor score = test::poisoned(exec, {c.T, c.E}, DType::f32);
@@ -35,6 +36,7 @@ Forward forward(const Exec& exec, const RouterCase& c, const Tensor& logits, con
                         .score_TE = score,
                         .logits_TE = logits,
                         .bias_E = bias,
+                        .chunks = chunks,
                         .score = c.score,
                         .normalise = c.normalise,
                         .scaling = c.scaling});
@@ -58,6 +60,13 @@ TEST_P(RouterTest, ForwardMatchesDoubleLoops) {
       {.T = 31, .E = 32, .K = 2},
       {.T = 33, .E = 33, .K = 7, .score = kSigmoid, .scaling = 1.5F},
       {.T = 127, .E = 64, .K = 8, .score = kSigmoid, .normalise = false},
+      {.T = 257, .E = 3, .K = 1},
+      {.T = 131, .E = 8, .K = 8},
+      {.T = 65, .E = 16, .K = 5, .score = kSigmoid},
+      {.T = 129, .E = 64, .K = 64},
+      {.T = 67, .E = 128, .K = 3, .normalise = false},
+      {.T = 35, .E = 256, .K = 4, .score = kSigmoid},
+      {.T = 9, .E = 512, .K = 512},
       {.T = 61, .E = 160, .K = 6},
       {.T = 37, .E = 509, .K = 16, .score = kSigmoid},
       {.T = 65, .E = 512, .K = 16},
@@ -114,7 +123,8 @@ struct Statistics {
   std::vector<float> mean, sums;
 };
 Statistics statistics(const Exec& exec, const RouterCase& c, const Tensor& logits,
-                      const Tensor& score, const Tensor& index) {
+                      const Tensor& score, const Tensor& index,
+                      const RouterChunkSums& chunks = {}) {
   const Tensor count = test::poisoned(exec, {c.S, c.E}, DType::i32);
   const Tensor mean = test::poisoned(exec, {c.S, c.E}, DType::f32);
   const Tensor entropy = test::poisoned(exec, {1}, DType::f32);
@@ -126,23 +136,30 @@ Statistics statistics(const Exec& exec, const RouterCase& c, const Tensor& logit
                            .index_TK = index,
                            .score_TE = score,
                            .logits_TE = logits,
+                           .chunks = chunks,
                            .score = c.score});
   return {download_as<std::int32_t>(exec, count),
           download_floats(exec, mean),
           {download_floats(exec, entropy)[0], download_floats(exec, z)[0]}};
 }
 
-TEST_P(RouterTest, StatisticsMatchDoubleLoops) {
-  const std::vector<RouterCase> cases = {
+std::vector<RouterCase> statistics_cases() {
+  return {
       {.T = 0, .E = 8, .K = 2},
       {.T = 1, .E = 3, .K = 1, .score = kSigmoid},
       {.T = 6, .E = 40, .K = 2, .S = 6},
       {.T = 3 * 127, .E = 33, .K = 3, .S = 3, .score = kSigmoid},
       {.T = 1021, .E = 8, .K = 2},
+      {.T = 2 * 131, .E = 64, .K = 8, .S = 2},
+      {.T = 191, .E = 128, .K = 7, .score = kSigmoid},
+      {.T = 3 * 70, .E = 256, .K = 8, .S = 3},
       {.T = 2 * 64, .E = 512, .K = 16, .S = 2},
       {.T = 2 * 65, .E = 509, .K = 5, .S = 2, .score = kSigmoid},
   };
-  for (const RouterCase& c : cases) {
+}
+
+TEST_P(RouterTest, StatisticsMatchDoubleLoops) {
+  for (const RouterCase& c : statistics_cases()) {
     SCOPED_TRACE(c.text());
     const Tensor logits = test::normal(exec_, {c.T, c.E}, DType::f32, 3, 2.0F);
     const Doubles values = to_doubles(download_floats(exec_, logits));
@@ -153,6 +170,27 @@ TEST_P(RouterTest, StatisticsMatchDoubleLoops) {
         test::from_ints(exec_, {c.T, c.K}, index));
     const test::RouterSums want = test::router_sums(c, values, index);
     const test::Tolerance tolerance = test::tolerance(DType::f32, c.T);
+    EXPECT_EQ(got.count, want.count);
+    EXPECT_TRUE(test::all_near(got.mean, to_floats(want.mean), tolerance));
+    EXPECT_TRUE(test::all_near(got.sums, to_floats(Doubles{want.entropy, want.z}), tolerance));
+  }
+}
+
+TEST_P(RouterTest, StatisticsThatForwardBegunMatchDoubleLoops) {
+  for (const RouterCase& c : statistics_cases()) {
+    SCOPED_TRACE(c.text());
+    const ScratchScope scope{exec_};
+    const RouterChunkSums chunks = scratch_router_chunks(exec_, c.S, c.T, c.E);
+    const Tensor logits = test::normal(exec_, {c.T, c.E}, DType::f32, 4, 2.0F);
+    const Forward routed = forward(exec_, c, logits, Tensor{}, chunks);
+    const Doubles values = to_doubles(download_floats(exec_, logits));
+    const Ints index = test::router_choice(c, test::router_scores(c, values), Doubles(c.E));
+    const test::RouterSums want = test::router_sums(c, values, index);
+    const Tensor unread_TE = test::poisoned(exec_, {c.T, c.E}, DType::f32);
+    const Statistics got = statistics(exec_, c, unread_TE, unread_TE,
+                                      test::poisoned(exec_, {c.T, c.K}, DType::i32), chunks);
+    const test::Tolerance tolerance = test::tolerance(DType::f32, c.T);
+    EXPECT_EQ(routed.index, index);
     EXPECT_EQ(got.count, want.count);
     EXPECT_TRUE(test::all_near(got.mean, to_floats(want.mean), tolerance));
     EXPECT_TRUE(test::all_near(got.sums, to_floats(Doubles{want.entropy, want.z}), tolerance));

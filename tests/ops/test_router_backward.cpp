@@ -108,6 +108,9 @@ TEST_P(RouterBackwardTest, BackwardMatchesFiniteDifferencesOverManyExperts) {
   expect_gradient(exec_, {.T = 2, .E = 31, .K = 3}, 0.5, 0.1);
   expect_gradient(exec_, {.T = 2, .E = 33, .K = 8, .S = 2, .score = kSigmoid}, 0.5, 0.1);
   expect_gradient(exec_, {.T = 1, .E = 300, .K = 16}, 0.5, 0.1);
+  expect_gradient(exec_, {.T = 67, .E = 16, .K = 4}, 0.5, 0.1);
+  expect_gradient(exec_, {.T = 9, .E = 64, .K = 8, .S = 3, .score = kSigmoid}, 0.5, 0.1);
+  expect_gradient(exec_, {.T = 3, .E = 128, .K = 2}, 0.5, 0.0);
 }
 
 TEST_P(RouterBackwardTest, BackwardOfNoTokensDoesNothing) {

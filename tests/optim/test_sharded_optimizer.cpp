@@ -27,12 +27,14 @@ struct Rank {
       : groups{world, options.parallel},
         layout{test::sharded_layout(groups.layout(), world.rank())},
         plan{layout, groups.layout(), world.rank(), options.parallel.zero},
+        factory{world, DeviceKind::cpu},
         exec{DeviceKind::cpu, measure(options)},
         store{exec, layout, options.elem, true},
         reducer{exec,
                 {.store = &store,
                  .plan = &plan,
                  .groups = &groups,
+                 .factory = &factory,
                  .options = {.bucket_elements = 64}}},
         optimizer{exec, store, plan, options.optim},
         inputs{DeviceKind::cpu, {sizeof(StepInputs)}, DType::u8} {
@@ -49,8 +51,15 @@ struct Rank {
   [[nodiscard]] ArenaPlan measure(const Options& options) const {
     const Exec dry = Exec::dry(DeviceKind::cpu);
     const nn::ParameterStore counted{dry, layout, options.elem, true};
-    parallel::GradientReducer counting{
-        dry, {.store = &counted, .plan = &plan, .options = {.bucket_elements = 64}}};
+    const int ranks = groups.world().size(), rank = groups.world().rank();
+    const auto paper = parallel::ProcessGroups::on_paper(options.parallel, ranks, rank);
+    const comm::CollectivesFactory nobody{paper.world(), DeviceKind::cpu};
+    parallel::GradientReducer counting{dry,
+                                       {.store = &counted,
+                                        .plan = &plan,
+                                        .groups = &paper,
+                                        .factory = &nobody,
+                                        .options = {.bucket_elements = 64}}};
     const Optimizer counting_optimizer{dry, counted, plan, options.optim};
     counting.finish(dry);
     counting_optimizer.step(dry);
@@ -100,6 +109,7 @@ struct Rank {
   parallel::ProcessGroups groups;
   nn::ParameterLayout layout;
   parallel::ShardPlan plan;
+  comm::CollectivesFactory factory;
   Exec exec;
   nn::ParameterStore store;
   parallel::GradientReducer reducer;

@@ -22,12 +22,11 @@ class ExpertDispatcherTest : public ::testing::TestWithParam<Variant> {
                                       const TensorView& overflow = {},
                                       double capacity_factor = 0.0) const {
     return ExpertDispatcher{{.experts = experts,
-                             .ranks = world_.size(),
                              .buffer_factor = factor,
                              .capacity_factor = capacity_factor,
                              .overflow = overflow,
-                             .group = &groups_.ep(),
-                             .collectives = collectives_.get()},
+                             .group = groups_.ep(),
+                             .collectives = *collectives_},
                             DeviceKind::cpu};
   }
   [[nodiscard]] Inputs inputs(const Routing& r) const {

@@ -92,6 +92,8 @@ class Layer {
         dout_{poisoned(exec, {max_rows(), hidden()}, elem())},
         y_{poisoned(exec, {in.count, hidden()}, elem())},
         dx_{poisoned(exec, {in.count, hidden()}, elem())},
+        weight_{poisoned(exec, {max_rows()}, DType::f32)},
+        dweight_rows_{poisoned(exec, {max_rows()}, DType::f32)},
         dweight_{poisoned(exec, {in.count, slots()}, DType::f32)} {}
 
   void plan() {
@@ -114,12 +116,15 @@ class Layer {
   void combine_backward() {
     dispatcher_.combine_backward(exec_,
                                  {.drows_RD = dout_,
-                                  .dweight_TK = dweight_,
+                                  .weight_R = weight_,
                                   .dy_TD = in_.mine(in_.dy),
-                                  .rows_RD = out_,
                                   .weight_TK = in_.mine(in_.weight)},
                                  plan_);
     apply_experts(drows_, dout_);
+    apply_weights();
+  }
+  void weight_backward() {
+    dispatcher_.weight_backward(exec_, {.dweight_TK = dweight_, .dweight_R = dweight_rows_}, plan_);
   }
   void dispatch_backward(const nn::Overlap& overlap = {}) {
     dispatcher_.dispatch_backward(
@@ -131,6 +136,7 @@ class Layer {
     dispatch();
     combine();
     combine_backward();
+    weight_backward();
     dispatch_backward();
   }
   [[nodiscard]] Outputs outputs() const {
@@ -164,12 +170,29 @@ class Layer {
     upload_values(exec_, to, std::span<const float>{values});
   }
 
+  /// What experts do with the weight of each row: the gradient of the rows is scaled, that of the
+  /// weight is <dy, out>.
+  void apply_weights() const {
+    const auto offset = download_as<std::int32_t>(exec_, plan_.offset_E1);
+    const auto weight = download_floats(exec_, weight_), dout = download_floats(exec_, dout_),
+               out = download_floats(exec_, out_);
+    auto drows = download_floats(exec_, drows_), dweight = download_floats(exec_, dweight_rows_);
+    for (std::int64_t i = 0; i < offset.back() * hidden(); ++i) {
+      const auto at = static_cast<std::size_t>(i), row = static_cast<std::size_t>(i / hidden());
+      if (i % hidden() == 0) dweight[row] = 0.0F;
+      dweight[row] += dout[at] * out[at];
+      drows[at] *= weight[row];
+    }
+    upload_values(exec_, drows_, std::span<const float>{drows});
+    upload_values(exec_, dweight_rows_, std::span<const float>{dweight});
+  }
+
   const Exec& exec_;
   nn::TokenDispatcher& dispatcher_;
   const Inputs& in_;
   std::int64_t first_expert_;
   nn::DispatchPlan plan_;
-  Tensor rows_, out_, drows_, dout_, y_, dx_, dweight_;
+  Tensor rows_, out_, drows_, dout_, y_, dx_, weight_, dweight_rows_, dweight_;
 };
 
 /// The same layer where one rank has all tokens and all experts.

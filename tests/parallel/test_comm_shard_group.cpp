@@ -62,7 +62,9 @@ INSTANTIATE_TEST_SUITE_P(Dtypes, CommShardGroupTest,
                          [](const auto& info) { return std::string{name(info.param)}; });
 
 TEST(CommShardGroup, APlannedGroupChecksShapesAndRefusesToRun) {
-  CommShardGroup group{8, 3};
+  const Communicator paper = Communicator::on_paper(3, 8);
+  const auto collectives = comm::make_host_collectives(paper, DeviceKind::cpu);
+  CommShardGroup group{*collectives};
   const Exec dry = Exec::dry(DeviceKind::cpu), real = test::make_exec(DeviceKind::cpu, 1);
   const TensorView part = scratch(dry, {2, 4}, DType::f32),
                    whole = scratch(dry, {16, 4}, DType::f32);

@@ -31,7 +31,10 @@ TEST_P(ExpertDispatcherTest, PlansOfManyLayersLiveAtOnce) {
   }
   for (Layer& layer : layers) layer.dispatch();
   for (Layer& layer : layers) layer.combine();
-  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) layer->combine_backward();
+  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
+    layer->combine_backward();
+    layer->weight_backward();
+  }
   layers.front().plan();  // as recomputation does
   layers.front().dispatch();
   for (Layer& layer : layers) layer.dispatch_backward();
@@ -65,6 +68,7 @@ TEST_P(ExpertDispatcherTest, TheJournalCountsWhatTheFormulaSays) {
     EXPECT_EQ(bytes_of([&] { layer.dispatch(); }), volume.dispatch);
     EXPECT_EQ(bytes_of([&] { layer.combine(); }), volume.combine);
     EXPECT_EQ(bytes_of([&] { layer.combine_backward(); }), volume.combine_backward);
+    EXPECT_EQ(bytes_of([&] { layer.weight_backward(); }), volume.weight_backward);
     EXPECT_EQ(bytes_of([&] { layer.dispatch_backward(); }), volume.dispatch_backward);
     const CopyCounts bound = most_copies(shape, 0.0);
     EXPECT_LE(copies.sent, bound.sent);
@@ -157,6 +161,7 @@ TEST_P(ExpertDispatcherTest, OverlappingWorkRunsOnceAndMayWriteWhatIsAdded) {
   EXPECT_EQ(calls, 1);
   layer.combine();
   layer.combine_backward();
+  layer.weight_backward();
   const TensorView add = in.mine(in.add);
   const auto values = download_floats(exec_, add);
   zero(exec_, add);
@@ -172,8 +177,11 @@ TEST_P(ExpertDispatcherTest, ADryExecCountsTheScratchOfTheRealOne) {
   const Routing r = spread(13, 3, 8);
   const Exec real = make_exec(DeviceKind::cpu, 4), dry = Exec::dry(DeviceKind::cpu);
   ExpertDispatcher dispatcher = make(r.E, 1.5);
-  ExpertDispatcher planned{{.experts = r.E, .ranks = world_.size(), .buffer_factor = 1.5},
-                           DeviceKind::cpu};
+  const Communicator paper = Communicator::on_paper(world_.rank(), world_.size());
+  const auto nobody = comm::make_host_collectives(paper, DeviceKind::cpu);
+  ExpertDispatcher planned{
+      {.experts = r.E, .buffer_factor = 1.5, .group = paper, .collectives = *nobody},
+      DeviceKind::cpu};
   const auto scratch_of = [&](const Exec& exec, ExpertDispatcher& d) {
     const auto view = [&](const Shape& shape, DType dtype) {
       return persistent(exec, shape, dtype, MemoryKind::batch);
@@ -186,10 +194,11 @@ TEST_P(ExpertDispatcherTest, ADryExecCountsTheScratchOfTheRealOne) {
     d.plan(exec, plan, {.index_TK = index, .weight_TK = weight});
     d.dispatch(exec, {.rows_RD = rows, .x_TD = x}, plan);
     d.combine(exec, {.y_TD = y, .rows_RD = rows, .weight_TK = weight, .add_TD = {}}, plan);
+    const TensorView weight_R =
+        persistent(exec, {d.max_rows(r.T, r.K)}, DType::f32, MemoryKind::batch);
     d.combine_backward(
-        exec,
-        {.drows_RD = rows, .dweight_TK = weight, .dy_TD = y, .rows_RD = rows, .weight_TK = weight},
-        plan);
+        exec, {.drows_RD = rows, .weight_R = weight_R, .dy_TD = y, .weight_TK = weight}, plan);
+    d.weight_backward(exec, {.dweight_TK = weight, .dweight_R = weight_R}, plan);
     d.dispatch_backward(exec, {.dx_TD = y, .drows_RD = rows, .add_TD = {}}, plan);
     const ArenaPlan memory = exec.arena().plan();
     return std::pair{memory.scratch, memory.saved.front()};

@@ -23,15 +23,28 @@ struct Bench {
       : groups{world, bench.config},
         layout{test::sharded_layout(groups.layout(), world.rank())},
         plan{layout, groups.layout(), world.rank(), bench.config.zero},
+        factory{world, DeviceKind::cpu},
         exec{DeviceKind::cpu, measure(bench)},
         store{exec, layout, bench.elem, true},
         reducer{exec,
-                {.store = &store, .plan = &plan, .groups = &groups, .options = bench.options}} {}
+                {.store = &store,
+                 .plan = &plan,
+                 .groups = &groups,
+                 .factory = &factory,
+                 .options = bench.options}} {}
 
   [[nodiscard]] ArenaPlan measure(const BenchOptions& bench) const {
     const Exec dry = Exec::dry(DeviceKind::cpu);
     const nn::ParameterStore counted{dry, layout, bench.elem, true};
-    GradientReducer counting{dry, {.store = &counted, .plan = &plan, .options = bench.options}};
+    const int ranks = groups.world().size(), rank = groups.world().rank();
+    const auto paper = ProcessGroups::on_paper(bench.config, ranks, rank);
+    const comm::CollectivesFactory nobody{paper.world(), DeviceKind::cpu};
+    GradientReducer counting{dry,
+                             {.store = &counted,
+                              .plan = &plan,
+                              .groups = &paper,
+                              .factory = &nobody,
+                              .options = bench.options}};
     counting.begin_step();
     counting.finish(dry);
     counting.gather_weights(dry);
@@ -55,6 +68,7 @@ struct Bench {
   ProcessGroups groups;
   nn::ParameterLayout layout;
   ShardPlan plan;
+  comm::CollectivesFactory factory;
   Exec exec;
   nn::ParameterStore store;
   GradientReducer reducer;
@@ -125,7 +139,7 @@ TEST(GradientReducer, GathersTheRowsThatOthersUpdated) {
   const Communicator world = Communicator::world();
   for (const ParallelConfig& config : configs(world.size())) {
     if (!config.zero) continue;
-    const Bench b{world, {.config = config}};
+    Bench b{world, {.config = config}};
     const auto value = [&](const nn::ParameterSpec& spec, std::int64_t at) -> float& {
       return (spec.keep_f32 ? b.store.f32_values() : b.store.elem_values()).data<float>()[at];
     };
@@ -170,7 +184,7 @@ TEST(GradientReducer, TheJournalCountsWhatTheFormulaSays) {
 
 TEST(GradientReducer, ReducesABucketWhenItsTensorsAreFinal) {
   const Communicator world = Communicator::world();
-  Bench b{world, {.options = {.bucket_elements = kSmallBucket, .eager = true}}};
+  Bench b{world, {.options = {.bucket_elements = kSmallBucket}}};
   const auto calls = [&] {
     return world.journal()->traffic(comm::Operation::reduce_scatter).calls;
   };
@@ -180,7 +194,7 @@ TEST(GradientReducer, ReducesABucketWhenItsTensorsAreFinal) {
   EXPECT_EQ(calls(), before);
   for (int tensor = b.layout.parameters().back().tensor; tensor >= 0; --tensor) {
     std::int64_t final = 0;
-    b.reducer.ready(b.exec, tensor, tensor + 1);
+    b.reducer.after_gradients(b.exec, {.first = tensor, .last = tensor + 1});
     for (const Bucket& bucket : b.reducer.buckets()) final += bucket.first_tensor >= tensor ? 1 : 0;
     EXPECT_EQ(calls() - before, final);
   }

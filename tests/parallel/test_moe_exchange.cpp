@@ -104,8 +104,7 @@ TEST_P(MoeExchange, EqualsOneRank) {
   nn::LocalShardGroup group;
   nn::LocalDispatcher local{kExperts};
   ExpertDispatcher exchange{
-      {.experts = kExperts, .ranks = P, .group = &groups.ep(), .collectives = collectives.get()},
-      DeviceKind::cpu};
+      {.experts = kExperts, .group = groups.ep(), .collectives = *collectives}, DeviceKind::cpu};
   const Weights all{exec, GetParam(), 0, kExperts};
   const Weights mine{exec, GetParam(), kExperts / P * me, kExperts / P};
   const auto close = test::tolerance(GetParam(), 4 * kTokens);

@@ -15,15 +15,20 @@ namespace {
 
 using Counts = std::vector<std::int64_t>;
 
-double dearest(const LayerCosts& costs, const Counts& counts) {
-  double most = 0.0;
+ScheduleShape one_chunk(int stages) {
+  return {.stages = stages};
+}
+
+/// What the dearest rank pays for all its chunks.
+double dearest(const LayerCosts& costs, const ScheduleShape& shape, const Counts& counts) {
+  std::vector<double> ranks(static_cast<std::size_t>(shape.stages));
   std::size_t layer = 0;
   for (std::size_t c = 0; c < counts.size(); ++c) {
-    double cost = (c == 0 ? costs.embedding : 0.0) + (c + 1 == counts.size() ? costs.head : 0.0);
+    double& cost = ranks[static_cast<std::size_t>(place_of(shape, static_cast<int>(c)).rank)];
+    cost += (c == 0 ? costs.embedding : 0.0) + (c + 1 == counts.size() ? costs.head : 0.0);
     for (std::int64_t i = 0; i < counts[c]; ++i) cost += costs.layers[layer++];
-    most = std::max(most, cost);
   }
-  return most;
+  return *std::max_element(ranks.begin(), ranks.end());
 }
 
 /// Every way to cut `layers` into `chunks` parts of at least one.
@@ -41,6 +46,13 @@ void for_each_split(std::int64_t layers, int chunks, const Counts& front,
   }
 }
 
+double best_of_all(const LayerCosts& costs, const ScheduleShape& shape) {
+  double best = 1e300;
+  for_each_split(std::ssize(costs.layers), shape.model_chunks(), {},
+                 [&](const Counts& c) { best = std::min(best, dearest(costs, shape, c)); });
+  return best;
+}
+
 TEST(StageSplit, IsTheBestOfAllSplits) {
   for (std::uint64_t seed = 0; seed < 40; ++seed) {
     const auto draw = [&](std::uint64_t i) {
@@ -49,21 +61,44 @@ TEST(StageSplit, IsTheBestOfAllSplits) {
     LayerCosts costs{.embedding = draw(100) / 4.0, .head = draw(101)};
     const int layers = static_cast<int>(3 + seed % 7), chunks = static_cast<int>(1 + seed % 3);
     for (int i = 0; i < layers; ++i) costs.layers.push_back(draw(static_cast<std::uint64_t>(i)));
-    double best = 1e300;
-    for_each_split(layers, chunks, {},
-                   [&](const Counts& c) { best = std::min(best, dearest(costs, c)); });
-    const Counts got = split_layers(costs, chunks);
+    const ScheduleShape shape = one_chunk(chunks);
+    const Counts got = split_layers(costs, shape);
     EXPECT_EQ(std::accumulate(got.begin(), got.end(), std::int64_t{0}), layers);
-    EXPECT_DOUBLE_EQ(dearest(costs, got), best) << seed;
+    EXPECT_DOUBLE_EQ(dearest(costs, shape, got), best_of_all(costs, shape)) << seed;
   }
 }
 
 TEST(StageSplit, OfEqualLayersIsEvenAndAHeadTakesSomeAway) {
-  EXPECT_EQ(split_layers({.layers = std::vector<double>(8, 1.0)}, 4), (Counts{2, 2, 2, 2}));
-  EXPECT_EQ(split_layers({.layers = std::vector<double>(10, 1.0), .head = 2.0}, 4),
+  EXPECT_EQ(split_layers({.layers = std::vector<double>(8, 1.0)}, one_chunk(4)),
+            (Counts{2, 2, 2, 2}));
+  EXPECT_EQ(split_layers({.layers = std::vector<double>(10, 1.0), .head = 2.0}, one_chunk(4)),
             (Counts{3, 3, 3, 1}));
-  const Counts ten = split_layers({.layers = std::vector<double>(10, 1.0)}, 4);
+  const Counts ten = split_layers({.layers = std::vector<double>(10, 1.0)}, one_chunk(4));
   EXPECT_EQ(std::count(ten.begin(), ten.end(), 3), 2) << "3,3,2,2 in some order, not 3,3,3,1";
+}
+
+TEST(StageSplit, OfSeveralChunksBalancesRanks) {
+  const ScheduleShape v{ScheduleKind::zbv, 2, 4, 2};
+  // The first rank holds the embedding and the head, which cost as much as four layers: it gets two
+  // layers, the fewest there can be, and the other one the rest.
+  const LayerCosts ends{.layers = std::vector<double>(8, 1.0), .embedding = 1.0, .head = 3.0};
+  EXPECT_EQ(split_layers(ends, v), (Counts{1, 3, 3, 1}));
+  EXPECT_EQ(split_layers({.layers = std::vector<double>(8, 1.0)}, v), (Counts{2, 2, 2, 2}));
+  const ScheduleShape shapes[] = {v,
+                                  {ScheduleKind::zbv, 3, 4, 2},
+                                  {ScheduleKind::interleaved, 2, 4, 2},
+                                  {ScheduleKind::interleaved, 2, 4, 3}};
+  for (const ScheduleShape& shape : shapes) {
+    for (std::int64_t layers = shape.model_chunks(); layers < 12; ++layers) {
+      for (const double head : {0.0, 0.7, 2.0, 3.5}) {
+        const LayerCosts costs{.layers = std::vector<double>(static_cast<std::size_t>(layers), 1.0),
+                               .head = head};
+        EXPECT_DOUBLE_EQ(dearest(costs, shape, split_layers(costs, shape)),
+                         best_of_all(costs, shape))
+            << name(shape.kind) << " " << shape.stages << " " << layers << " " << head;
+      }
+    }
+  }
 }
 
 TEST(StageSplit, CostsAddUpToTheModels) {
@@ -98,7 +133,8 @@ TEST(StageSplit, ReadsTheKey) {
   EXPECT_TRUE(refuses("4,4x", 8, 2, "numbers >= 1"));
   EXPECT_TRUE(refuses("1,1,1", 2, 3, "more than the 2 layers"));
   EXPECT_TRUE(test::throws_with<InputError>(
-      [] { static_cast<void>(split_layers({.layers = {1.0}}, 2)); }, "more than the 1 layers"));
+      [] { static_cast<void>(split_layers({.layers = {1.0}}, one_chunk(2))); },
+      "more than the 1 layers"));
 }
 
 TEST(StageSplit, RangesFollowThePlacement) {

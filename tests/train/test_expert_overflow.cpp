@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "shoal/base/log.hpp"
 #include "train/toy.hpp"
 
@@ -39,6 +41,16 @@ class ExpertOverflow : public ::testing::Test {
     return std::stod(errors_.substr(at + words.size()));
   }
 
+  /// On all ranks before the next run changes the files. Collective.
+  [[nodiscard]] MetricsTable metrics_of(const RunConfig& c) const {
+    MetricsTable table = test::metrics_of(c.training.run_dir);
+    world_.barrier();
+    return table;
+  }
+  [[nodiscard]] std::vector<ValidationRow> validations_of(const RunConfig& c) const {
+    return metrics_of(c).validations;
+  }
+
   Communicator world_ = Communicator::world();
   fs::path folder_;
   std::string errors_;
@@ -63,6 +75,7 @@ TEST_F(ExpertOverflow, StopsWithACheckpointAndNamesTheFactorThatIsEnough) {
 
   RunConfig enough = config("enough", factor);
   enough.training.steps = 1;
+  enough.data.validation = "";  // whose rows may need more
   EXPECT_EQ(run(enough, world_), ExitCode::finished) << factor << ": " << errors_;
 
   ASSERT_EQ(run(config("tight", 4.0), world_), ExitCode::finished);
@@ -72,6 +85,50 @@ TEST_F(ExpertOverflow, StopsWithACheckpointAndNamesTheFactorThatIsEnough) {
     EXPECT_EQ(steps[i][Column::skipped], 0.0) << i;
   }
   EXPECT_GT(test::weight_distance(stopped, find_checkpoint(tight.training.run_dir)), 0.0);
+}
+
+TEST_F(ExpertOverflow, RefusesAnEvaluationAndMakesItUpLater) {
+  RunConfig trained = config("run", 0.0);
+  const std::string validation = std::exchange(trained.data.validation, "");
+  ASSERT_EQ(run(trained, world_), ExitCode::finished);
+  RunConfig tight = config("run", 1.0);
+  tight.data.validation = validation;
+  ASSERT_EQ(run(tight, world_), ExitCode::can_continue) << "only the evaluation is left";
+  const double factor = named_factor();
+  ASSERT_GT(factor, 1.0) << errors_;
+  EXPECT_TRUE(validations_of(tight).empty());
+
+  RunConfig enough = tight;
+  enough.parallel.ep_buffer_factor = factor;
+  ASSERT_EQ(run(enough, world_), ExitCode::finished) << factor << ": " << errors_;
+  const auto found = validations_of(tight);
+  ASSERT_EQ(found.size(), 1U);
+  ASSERT_EQ(run(enough, world_), ExitCode::finished);
+  EXPECT_EQ(validations_of(tight).size(), 1U) << "made twice";
+
+  RunConfig worst_case = config("worst-case", 0.0);
+  worst_case.data.validation = validation;
+  ASSERT_EQ(run(worst_case, world_), ExitCode::finished);
+  EXPECT_EQ(validations_of(worst_case).back().loss, found.front().loss);
+}
+
+TEST_F(ExpertOverflow, RefusesAnEvaluationThatIsDueDuringTheRun) {
+  RunConfig tight = config("due", 1.0);
+  tight.eval.interval = 2;
+  tight.training.steps = 2;
+  const std::string validation = std::exchange(tight.data.validation, "");
+  tight.parallel.ep_buffer_factor = 0.0;
+  ASSERT_EQ(run(tight, world_), ExitCode::finished);
+  tight.training.steps = 4;
+  tight.data.validation = validation;
+  tight.parallel.ep_buffer_factor = 1.0;
+  ASSERT_EQ(run(tight, world_), ExitCode::can_continue);
+  EXPECT_EQ(metrics_of(tight).steps.size(), 2U) << "no step before it";
+  tight.parallel.ep_buffer_factor = 0.0;
+  ASSERT_EQ(run(tight, world_), ExitCode::finished);
+  const auto found = validations_of(tight);
+  ASSERT_EQ(found.size(), 2U);
+  EXPECT_EQ(found.front().step, 2);
 }
 
 }  // namespace

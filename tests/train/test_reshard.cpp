@@ -195,7 +195,7 @@ void pass_on(const Communicator& group, RunConfig config, const fs::path& from,
   const parallel::ProcessGroups groups{group, config.parallel};
   const comm::CollectivesFactory factory{group, DeviceKind::cpu};
   const Exec dry = Exec::dry(DeviceKind::cpu);
-  const TrainState counted{dry, config, {.groups = &groups}};
+  const TrainState counted{dry, config, {.groups = &groups, .factory = &factory}};
   const Exec exec{DeviceKind::cpu, dry.arena().plan()};
   const TrainState state{exec, config, {.groups = &groups, .factory = &factory}};
   const Progress progress = load_checkpoint(exec, from, config, state);

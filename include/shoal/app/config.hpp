@@ -24,7 +24,10 @@ struct PlanConfig {
 /// `shoal bench`. Section [bench].
 struct BenchConfig {
   bool calibrate = false;
-  std::string output = "calibration.json";
+  bool kernels = false;
+  std::int64_t steps = 10;  ///< timed
+  std::int64_t warmup = 4;  ///< steps before them
+  std::string output;       ///< JSON file; empty: calibration.json of `calibrate`, else none
   std::string device = "auto";
   std::string precision = "auto";  ///< auto: bf16 on a GPU, fp32 on the CPU
 };

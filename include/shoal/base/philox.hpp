@@ -17,6 +17,7 @@ enum class Purpose : std::uint32_t {
   stochastic_rounding = 5,
   blend = 6,
   test = 7,
+  benchmark = 8,
 };
 
 struct Block {

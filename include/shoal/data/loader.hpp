@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "shoal/data/batch.hpp"
@@ -36,6 +37,7 @@ struct BlendSource {
 /// What a rank trains on in one step. Valid until the loader's next().
 class StepBatch {
  public:
+  explicit StepBatch(BatchArrays arrays) : arrays_{std::move(arrays)} {}
   [[nodiscard]] std::int64_t num_micro_batches() const { return arrays_.num_views(); }
   [[nodiscard]] BatchView micro_batch(std::int64_t index) const { return arrays_.view(index); }
   [[nodiscard]] std::int64_t targets() const { return arrays_.targets(); }  ///< this rank's
@@ -44,7 +46,6 @@ class StepBatch {
 
  private:
   friend class Loader;
-  explicit StepBatch(const BatchLayout& layout) : arrays_{layout} {}
   BatchArrays arrays_;
   Ledger ledger_after_;
 };

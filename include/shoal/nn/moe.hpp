@@ -55,6 +55,13 @@ class Moe {
                        const MoeDelta& delta, ops::Accumulate accumulate) const;
 
  private:
+  struct BackwardExperts {
+    TensorView drows_RD;    ///< out elem
+    TensorView dweight_TK;  ///< out f32
+    ConstTensorView dy_TD;
+  };
+  void backward_experts(const Exec& exec, const BackwardExperts& args, const MoeSaved& saved,
+                        const MoeDelta& delta) const;
   void forward_shared(const Exec& exec, const Forward& args, const MlpSaved& saved) const;
   void route(const Exec& exec, const Pass& pass, const ConstTensorView& x_TD,
              const MoeSaved& saved) const;

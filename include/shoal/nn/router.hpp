@@ -1,7 +1,7 @@
 #pragma once
-#include "shoal/nn/linear.hpp"
 #include "shoal/nn/model_config.hpp"
 #include "shoal/nn/model_state.hpp"
+#include "shoal/nn/parameter.hpp"
 #include "shoal/nn/pass.hpp"
 #include "shoal/ops/router.hpp"
 
@@ -34,20 +34,26 @@ class Router {
   [[nodiscard]] RouterSaved reserve(const Store& store, const Batch& batch,
                                     std::int64_t tokens) const;
   [[nodiscard]] RouterDelta reserve_delta(const Store& store, std::int64_t tokens) const;
-  [[nodiscard]] std::int64_t experts() const { return weight_.outputs(); }
-  [[nodiscard]] std::int64_t hidden() const { return weight_.inputs(); }
+  [[nodiscard]] std::int64_t experts() const { return weight_.value.dim(0); }
+  [[nodiscard]] std::int64_t hidden() const { return weight_.value.dim(1); }
   [[nodiscard]] std::int64_t slots() const { return slots_; }
   /// Tokens of the micro-batch when a part has this many.
   [[nodiscard]] std::int64_t whole(std::int64_t tokens) const;
 
-  void forward(const Exec& exec, const ConstTensorView& x_TD, const RouterSaved& saved) const;
-  /// Shows the choice to a tap; weights follow where it replaced the choice.
-  void show(const Exec& exec, RoutingTap& tap, const Batch& batch, const RouterSaved& saved,
-            std::int64_t layer) const;
+  /// Scratch in which forward begins the statistics of its choice.
+  [[nodiscard]] ops::RouterChunkSums scratch_sums(const Exec& exec, const Batch& batch,
+                                                  std::int64_t tokens) const;
+  /// `sums` may be absent.
+  void forward(const Exec& exec, const ConstTensorView& x_TD, const RouterSaved& saved,
+               const ops::RouterChunkSums& sums) const;
+  /// Shows the choice to a tap; true, and weights follow, where it replaced the choice.
+  [[nodiscard]] bool show(const Exec& exec, RoutingTap& tap, const Batch& batch,
+                          const RouterSaved& saved, std::int64_t layer) const;
   /// Where a micro-batch's routing is added up.
   struct Account {
     const RouterLedger* ledger = nullptr;  ///< null: nowhere
     ConstTensorView kept_E;                ///< i32: slots that got a row, by expert
+    ops::RouterChunkSums sums;             ///< of this choice, from forward; or absent
   };
   /// Balance statistics of the routing in `saved`.
   void statistics(const Exec& exec, const Batch& batch, const RouterSaved& saved,
@@ -75,7 +81,7 @@ class Router {
   void sum_groups(const Exec& exec, const Groups& groups, const TensorView& count_SE,
                   const TensorView& fragment_SE) const;
 
-  Linear weight_;
+  Weight weight_;  ///< f32 [E, D]
   TensorView bias_E_;
   ops::RouterScore score_;
   std::int64_t slots_;

@@ -61,11 +61,15 @@ struct DispatchCombine {
 };
 
 struct DispatchCombineBackward {
-  TensorView drows_RD;    ///< out elem
-  TensorView dweight_TK;  ///< out f32
+  TensorView drows_RD;  ///< out elem: dy of the row's token, before the routing weight
+  TensorView weight_R;  ///< out f32: the routing weight of the row
   ConstTensorView dy_TD;
-  ConstTensorView rows_RD;  ///< elem, what combine() read
   ConstTensorView weight_TK;
+};
+
+struct DispatchWeightBackward {
+  TensorView dweight_TK;  ///< out f32, 0 where no row was
+  ConstTensorView dweight_R;
 };
 
 struct DispatchBackward {
@@ -93,6 +97,9 @@ class TokenDispatcher {
   virtual void combine(const Exec& exec, const DispatchCombine& args, const DispatchPlan& plan) = 0;
   virtual void combine_backward(const Exec& exec, const DispatchCombineBackward& args,
                                 const DispatchPlan& plan) = 0;
+  /// The gradient of each row's weight goes back to the slot of its token.
+  virtual void weight_backward(const Exec& exec, const DispatchWeightBackward& args,
+                               const DispatchPlan& plan) = 0;
   /// dx_t = add_t + sum_k drows of slot (t, k).
   virtual void dispatch_backward(const Exec& exec, const DispatchBackward& args,
                                  const DispatchPlan& plan) = 0;
@@ -118,6 +125,8 @@ class LocalDispatcher final : public TokenDispatcher {
   void combine(const Exec& exec, const DispatchCombine& args, const DispatchPlan& plan) override;
   void combine_backward(const Exec& exec, const DispatchCombineBackward& args,
                         const DispatchPlan& plan) override;
+  void weight_backward(const Exec& exec, const DispatchWeightBackward& args,
+                       const DispatchPlan& plan) override;
   void dispatch_backward(const Exec& exec, const DispatchBackward& args,
                          const DispatchPlan& plan) override;
 

@@ -5,6 +5,20 @@ namespace shoal::ops {
 
 enum class RouterScore { softmax, sigmoid };
 
+/// Sums over chunks of 64 consecutive tokens of a group, the last one shorter: the first stage of
+/// router_statistics.
+struct RouterChunkSums {
+  TensorView score_SCE;  ///< f32 [S, chunks, E]: of the scores, normalised to sum one
+  TensorView count_SCE;  ///< i32 [S, chunks, E]: how often each expert was chosen
+  TensorView sums_SC2;   ///< f32 [S, chunks, 2]: entropy, logsumexp^2
+  [[nodiscard]] bool absent() const { return score_SCE.absent(); }
+  [[nodiscard]] std::int64_t groups() const { return score_SCE.dim(0); }
+  [[nodiscard]] std::int64_t chunks() const { return score_SCE.dim(1); }
+};
+/// Scratch for the chunks of `groups` groups of tokens / groups tokens each.
+[[nodiscard]] RouterChunkSums scratch_router_chunks(const Exec& exec, std::int64_t groups,
+                                                    std::int64_t tokens, std::int64_t experts);
+
 /// Top-k routing in fp32. score = softmax or sigmoid of the logits; the K experts with the largest
 /// score + bias are chosen (ties: the lower index), in descending order; the weight of a chosen
 /// expert is its score (without bias), divided by the sum of the chosen scores when `normalise`,
@@ -15,6 +29,7 @@ struct RouterForward {
   TensorView score_TE;        ///< out f32, saved for backward
   ConstTensorView logits_TE;  ///< f32
   ConstTensorView bias_E;     ///< f32, optional
+  RouterChunkSums chunks;     ///< out, optional: the choice's statistics begin here
   RouterScore score = RouterScore::softmax;
   bool normalise = true;
   float scaling = 1.0F;
@@ -30,6 +45,7 @@ struct RouterStatistics {
   TensorView entropy_sum;    ///< out f32 [1]: sum over tokens of -sum_e p log p, in nats
   TensorView z_sum;          ///< out f32 [1]: sum over tokens of logsumexp(logits)^2
   ConstTensorView index_TK, score_TE, logits_TE;
+  RouterChunkSums chunks;  ///< optional, from router_forward of this choice
   RouterScore score = RouterScore::softmax;
 };
 void router_statistics(const Exec& exec, const RouterStatistics& args);
@@ -66,14 +82,18 @@ struct RouterBiasUpdate {
 };
 void router_bias_update(const Exec& exec, const RouterBiasUpdate& args);
 
+/// On the CPU router_forward leaves the chunks alone. router_chunk_sums fills those of `args`,
+/// router_statistics adds them up.
 namespace cpu {
 void router_forward(const Exec& exec, const RouterForward& args);
+void router_chunk_sums(const Exec& exec, const RouterStatistics& args);
 void router_statistics(const Exec& exec, const RouterStatistics& args);
 void router_backward(const Exec& exec, const RouterBackward& args);
 void router_bias_update(const Exec& exec, const RouterBiasUpdate& args);
 }  // namespace cpu
 namespace cuda {
 void router_forward(const Exec& exec, const RouterForward& args);
+void router_chunk_sums(const Exec& exec, const RouterStatistics& args);
 void router_statistics(const Exec& exec, const RouterStatistics& args);
 void router_backward(const Exec& exec, const RouterBackward& args);
 void router_bias_update(const Exec& exec, const RouterBiasUpdate& args);

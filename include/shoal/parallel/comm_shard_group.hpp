@@ -8,27 +8,20 @@ namespace shoal::parallel {
 /// round once, so that every rank holds the same bits.
 class CommShardGroup final : public nn::ShardGroup {
  public:
-  /// `collectives` of the tp group must outlive it.
-  explicit CommShardGroup(comm::TensorCollectives& collectives)
-      : collectives_{&collectives}, size_{collectives.size()}, rank_{collectives.rank()} {}
-  /// A group that only a dry Exec asks: a plan is made without the other ranks.
-  CommShardGroup(int size, int rank) : size_{size}, rank_{rank} {}
+  /// `collectives` of the tp group must outlive it. On a dry Exec they may be of a group on paper.
+  explicit CommShardGroup(comm::TensorCollectives& collectives) : collectives_{&collectives} {}
 
-  [[nodiscard]] int size() const override { return size_; }
-  [[nodiscard]] int rank() const override { return rank_; }
+  [[nodiscard]] int size() const override { return collectives_->size(); }
+  [[nodiscard]] int rank() const override { return collectives_->rank(); }
   void all_gather(const Exec& exec, const TensorView& whole, const ConstTensorView& part) override;
   void reduce_scatter(const Exec& exec, const TensorView& part,
                       const ConstTensorView& whole) override;
   void all_reduce(const Exec& exec, const TensorView& x) override;
 
  private:
-  /// The transport; null on a dry Exec of a planned group.
-  [[nodiscard]] comm::TensorCollectives* transport(const Exec& exec) const;
   void expect_whole(const ConstTensorView& whole, const ConstTensorView& part) const;
 
-  comm::TensorCollectives* collectives_ = nullptr;
-  int size_ = 1;
-  int rank_ = 0;
+  comm::TensorCollectives* collectives_;
 };
 
 }  // namespace shoal::parallel

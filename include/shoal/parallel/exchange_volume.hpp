@@ -38,10 +38,13 @@ struct ExchangeVolume {
   std::int64_t choices = 0;            ///< in plan()
   std::int64_t dispatch = 0;           ///< x
   std::int64_t combine = 0;            ///< partial y
-  std::int64_t combine_backward = 0;   ///< dy, and the gradients of the weights back
+  std::int64_t combine_backward = 0;   ///< dy
+  std::int64_t weight_backward = 0;    ///< the gradients of the routing weights
   std::int64_t dispatch_backward = 0;  ///< partial dx
   [[nodiscard]] std::int64_t forward() const { return choices + dispatch + combine; }
-  [[nodiscard]] std::int64_t backward() const { return combine_backward + dispatch_backward; }
+  [[nodiscard]] std::int64_t backward() const {
+    return combine_backward + weight_backward + dispatch_backward;
+  }
 };
 [[nodiscard]] ExchangeVolume exchange_volume(const ExchangeShape& shape, const CopyCounts& copies,
                                              std::int64_t hidden, DType elem);

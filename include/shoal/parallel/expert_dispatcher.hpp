@@ -10,8 +10,7 @@ namespace shoal::parallel {
 
 /// Where the experts of a layer live and how tokens get there.
 struct ExpertDispatcherParts {
-  std::int64_t experts = 1;  ///< of the whole model, a multiple of `ranks`
-  int ranks = 1;             ///< expert parallel ranks
+  std::int64_t experts = 1;  ///< of the whole model, a multiple of the group's ranks
   /// Rows that a rank can take over its even share, tokens * slots; 0: the worst case.
   double buffer_factor = 0.0;
   /// As in nn::expert_capacity(), for the tokens of this rank: what it leaves out is not sent.
@@ -20,8 +19,8 @@ struct ExpertDispatcherParts {
   /// every rank of the group. The caller zeroes it before a step, reduces it (max) over all ranks,
   /// and skips the step when it is not zero. Absent: too many rows are an Error.
   TensorView overflow;
-  const Communicator* group = nullptr;             ///< counts; null: only for a dry Exec
-  comm::TensorCollectives* collectives = nullptr;  ///< rows, over the same ranks; null likewise
+  const Communicator& group;             ///< expert parallel ranks; on a dry Exec maybe on paper
+  comm::TensorCollectives& collectives;  ///< of rows, over the same ranks
 };
 
 /// Expert parallelism: rank r of the group holds experts [r E/P, (r+1) E/P). plan() exchanges the
@@ -40,7 +39,7 @@ struct ExpertDispatcherParts {
 /// Every rank of the group makes the same calls with the same number of tokens.
 class ExpertDispatcher final : public nn::TokenDispatcher {
  public:
-  /// What `parts` points to must outlive it. `device` is that of the Execs.
+  /// What `parts` refers to must outlive it. `device` is that of the Execs.
   ExpertDispatcher(const ExpertDispatcherParts& parts, DeviceKind device);
 
   [[nodiscard]] std::int64_t max_rows(std::int64_t tokens, std::int64_t slots) const override;
@@ -54,12 +53,15 @@ class ExpertDispatcher final : public nn::TokenDispatcher {
                const nn::DispatchPlan& plan) override;
   void combine_backward(const Exec& exec, const nn::DispatchCombineBackward& args,
                         const nn::DispatchPlan& plan) override;
+  void weight_backward(const Exec& exec, const nn::DispatchWeightBackward& args,
+                       const nn::DispatchPlan& plan) override;
   void dispatch_backward(const Exec& exec, const nn::DispatchBackward& args,
                          const nn::DispatchPlan& plan) override;
 
  private:
   class CountTable;
-  [[nodiscard]] std::int64_t experts_here() const { return parts_.experts / parts_.ranks; }
+  [[nodiscard]] int ranks() const { return parts_.group.size(); }
+  [[nodiscard]] std::int64_t experts_here() const { return parts_.experts / ranks(); }
   [[nodiscard]] ExchangeShape shape_of(const nn::DispatchPlan& plan) const;
 
   // Of plan(), in this order.

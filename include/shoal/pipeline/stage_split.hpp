@@ -17,11 +17,15 @@ struct LayerCosts {
 /// FLOPs of matrix products a token, as nn::model_size counts them; the embedding is a lookup.
 [[nodiscard]] LayerCosts layer_costs(const nn::ModelConfig& config, std::int64_t sequence);
 
-/// Layers of each model chunk, in model order, such that the dearest chunk is as cheap as can be
-/// and, among those splits, the sum of squares of the chunks' costs is least. The first chunk also
-/// pays the embedding, the last one the head. Every chunk gets at least one layer: InputError when
-/// there are more chunks than layers.
-[[nodiscard]] std::vector<std::int64_t> split_layers(const LayerCosts& costs, int chunks);
+/// Layers of each model chunk, in model order, such that the dearest rank is as cheap as can be.
+/// The first chunk also pays the embedding, the last one the head; a rank pays all its chunks, so
+/// that in a V the first rank pays both. Among those splits the sum of squares of the ranks' costs,
+/// then of the chunks' costs, is small. With one chunk a rank no split is better; with several a
+/// split is found that no layer moved from one chunk to another improves, which is the best one
+/// where all layers cost the same. Every chunk gets at least one layer: InputError when there are
+/// more chunks than layers.
+[[nodiscard]] std::vector<std::int64_t> split_layers(const LayerCosts& costs,
+                                                     const ScheduleShape& shape);
 
 /// The value of parallel.stages, "3,2,3": layers of each model chunk. InputError that names the key
 /// unless there are `chunks` numbers >= 1 that add up to `layers`.

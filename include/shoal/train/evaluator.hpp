@@ -22,6 +22,14 @@ struct EvalRanks {
   bool counts_targets = true;  ///< true on one of the ranks that see the same windows
 };
 
+/// What an evaluation found.
+struct Evaluation {
+  ValidationRow row;
+  /// Above 0: experts got more rows than their buffers hold, on some rank, and the row is that of a
+  /// truncated model. parallel.ep_buffer_factor of this value is enough.
+  double expert_factor_needed = 0.0;
+};
+
 /// Loss of a model on a dataset in fixed windows, dealt over data ranks; the same windows on any
 /// number of ranks. Works without optimizer and gradients.
 class Evaluator {
@@ -32,9 +40,10 @@ class Evaluator {
   struct Task {
     const ForwardChain* model = nullptr;
     std::shared_ptr<const data::TokenDataset> dataset;
+    TensorView overflow = {};  ///< TrainState::overflow(); absent where all rows fit
   };
   /// Collective over ranks.all.
-  [[nodiscard]] ValidationRow run(const Exec& exec, const Task& task, const EvalRanks& ranks);
+  [[nodiscard]] Evaluation run(const Exec& exec, const Task& task, const EvalRanks& ranks);
   /// One pass on a dry Exec: counts memory.
   void measure(const Exec& exec, const ForwardChain& model) const;
 

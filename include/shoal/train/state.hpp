@@ -18,12 +18,12 @@ namespace shoal::train {
 /// Of the transport that a configuration asks for.
 [[nodiscard]] comm::CollectivesOptions collectives_options(const parallel::ParallelConfig& config);
 
-/// How a rank reaches the others. On paper (a plan on a dry Exec) there is no factory.
+/// How a rank reaches the others; on a dry Exec both may be of groups on paper.
 struct RankLinks {
   const parallel::ProcessGroups* groups = nullptr;
   const comm::CollectivesFactory* factory = nullptr;
 
-  /// Collectives of a group; null on paper. Collective over the world.
+  /// Collectives of a group. Collective over the world, except on paper.
   [[nodiscard]] std::unique_ptr<comm::TensorCollectives> make(const Communicator& group) const;
 };
 /// Whether a plan counts the buffers of messages between devices: NCCL may be chosen.
@@ -72,7 +72,7 @@ class TrainState {
   nn::RankLayout layout_;
   nn::ParameterStore store_;
   nn::ModelState model_state_;
-  std::unique_ptr<comm::TensorCollectives> tp_, ep_;  ///< null on paper
+  std::unique_ptr<comm::TensorCollectives> tp_, ep_;
   std::unique_ptr<nn::ShardGroup> tensor_group_;
   TensorView overflow_;
   std::unique_ptr<nn::TokenDispatcher> dispatcher_;

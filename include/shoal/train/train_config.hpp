@@ -80,6 +80,8 @@ void validate(const CheckpointConfig& config, std::vector<std::string>& problems
 void validate(const MetricsConfig& config, std::vector<std::string>& problems);
 /// All sections, and what holds between them and `ranks`.
 void validate(const RunConfig& config, int ranks, std::vector<std::string>& problems);
+/// The same for a step without a dataset.
+void validate_step(const RunConfig& config, int ranks, std::vector<std::string>& problems);
 
 [[nodiscard]] DType parse_precision(const std::string& precision);
 /// auto: the GPU where there is one. InputError for cuda without a GPU.

@@ -12,8 +12,8 @@ namespace shoal::ops::cuda::hopper {
 /// Elements of two bytes in a row of a box: 128 bytes, the span of the swizzle.
 inline constexpr int kBoxRow = 64;
 
-/// `matrices` matrices [rows, columns] of bf16 or f16, back to back, read in boxes of
-/// [box_rows, kBoxRow]. The address is a multiple of 16 bytes, columns of 8.
+/// `matrices` matrices [rows, columns] of bf16, f16 or f32, back to back, read in boxes of box_rows
+/// rows of 128 bytes. The address and a row are multiples of 16 bytes.
 struct TensorMapShape {
   const void* data;
   DType dtype;
@@ -35,6 +35,17 @@ __device__ inline void copy_box(unsigned shared, const CUtensorMap& map, const B
       " [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(shared),
       "l"(reinterpret_cast<std::uint64_t>(&map)), "r"(at.column), "r"(at.row), "r"(at.matrix),
       "r"(barrier.address())
+      : "memory");
+}
+
+/// Starts the copy of `bytes` neighbouring bytes; addresses and count are multiples of 16. The
+/// bytes count towards the barrier's phase. One thread calls.
+__device__ inline void copy_bytes(unsigned shared, const void* global, unsigned bytes,
+                                  const Barrier& barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared),
+      "l"(global), "r"(bytes), "r"(barrier.address())
       : "memory");
 }
 
