@@ -33,7 +33,6 @@ ForwardChain::ForwardChain(const Exec& exec, const Parts& parts)
       tokens_ * config().hidden_size * size_of(chunks_.front()->elem_dtype());
   comm::PointToPointOptions options;
   options.host.message_bytes = message;
-  options.host.depth = 2;
   options.host.channels = channels(shape_, rank_);
   options.plan = pipeline::forward_message_plan(shape_, rank_);
   if (!exec.is_dry()) {

@@ -19,19 +19,18 @@ struct KernelBench::ExpertOperands {
         x{bench.random({T, D})},
         out{bench.random({R, D})},
         h{bench.random({R, F})},
+        dh{bench.random({R, F})},
         dgate_up{bench.random({R, 2 * F})},
         up{bench.random({E, 2 * F, D}, bench.elem_, 0.02F)},
         down{bench.random({E, D, F}, bench.elem_, 0.02F)},
         dup{bench.random({E, 2 * F, D}, DType::f32)},
-        ddown{bench.random({E, D, F}, DType::f32)},
-        weight{bench.random({R}, DType::f32)},
-        dweight{bench.random({R}, DType::f32)} {
+        ddown{bench.random({E, D, F}, DType::f32)} {
     bench.moe_->layer().forward(bench.exec_, bench.moe_->pass(bench.block_.batch(0)),
                                 {.y_TD = {}, .x_TD = x, .add_TD = {}}, saved);
   }
   std::int64_t T, D, F, E, K, R = T * K;
   nn::MoeSaved saved;  ///< rows, plan and gate_up of a forward pass
-  TensorView x, out, h, dgate_up, up, down, dup, ddown, weight, dweight;
+  TensorView x, out, h, dh, dgate_up, up, down, dup, ddown;
   ConstTensorView offsets = saved.plan.offset_E1;
   /// FLOPs of the down product.
   double flops = 2.0 * static_cast<double>(R) * static_cast<double>(D * F);
@@ -86,15 +85,17 @@ void KernelBench::experts_forward(const ExpertOperands& x) {
 void KernelBench::experts_backward(const ExpertOperands& x) {
   const nn::MoeSaved& s = x.saved;
   time("down_dgrad", expert_sizes(), {.flops = x.flops}, [&] {
-    ops::grouped_gemm_nn(exec_, {.c = x.h, .a = x.out, .b = x.down, .offsets_E1 = x.offsets});
+    ops::grouped_gemm_nn(exec_, {.c = x.dh, .a = x.out, .b = x.down, .offsets_E1 = x.offsets});
   });
+  const ScratchScope scope{exec_};
+  const TensorView weight = random({x.R}, DType::f32), dweight = random({x.R}, DType::f32);
   time("swiglu_backward", expert_sizes(), {.bytes = bytes_of(6 * x.R * x.F)}, [&] {
     ops::routed_swiglu_backward(exec_, {.dgate_up_RF = x.dgate_up,
                                         .h_RF = x.h,
-                                        .dweight_R = x.dweight,
-                                        .dh_RF = x.h,
+                                        .dweight_R = dweight,
+                                        .dh_RF = x.dh,
                                         .gate_up_RF = s.experts.gate_up_RF,
-                                        .weight_R = x.weight,
+                                        .weight_R = weight,
                                         .rows_limit = s.plan.rows_limit()});
   });
   time("up_dgrad", expert_sizes(), {.flops = 2.0 * x.flops}, [&] {
@@ -149,9 +150,9 @@ void KernelBench::router() {
   const nn::RouterSaved saved = router.reserve(exec_.scratch(), batch, T);
   const nn::RouterDelta delta = router.reserve_delta(exec_.scratch(), T);
   const nn::DispatchPlan plan = moe_->dispatcher().reserve(exec_.scratch(), T, K);
+  const ops::RouterChunkSums sums = router.scratch_sums(exec_, batch, T);
   const io::Json sizes = {{"T", T}, {"D", D}, {"E", E}, {"K", K}};
   const auto table = static_cast<double>(T * E * size_of(DType::f32));  // logits, scores, gradient
-  const ops::RouterChunkSums sums = router.scratch_sums(exec_, batch, T);
   time("router_forward", sizes, {.bytes = bytes_of(T * D) + 2.0 * table}, [&] {
     router.forward(exec_, x, saved, sums);
     moe_->dispatcher().plan(exec_, plan,

@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "fake_verbs.hpp"
@@ -106,6 +110,62 @@ TEST(Executor, NeedsAGroupOfAsManyRanksAsStages) {
   const ScheduleShape shape{ScheduleKind::one_f_one_b, 3, 4, 1};
   test::MultiplyingVerbs verbs{shape, 0};
   EXPECT_THROW((Executor{dry, {.shape = shape, .verbs = verbs, .group = paper}}), Error);
+}
+
+/// Ranks that meet without MPI, as those do that wait in a collective of their devices.
+class MeetingByFiles {
+ public:
+  explicit MeetingByFiles(const Communicator& world) : world_{world} {
+    const auto temp = std::filesystem::temp_directory_path();
+    const std::string mine = (temp / ("shoal-meeting-" + std::to_string(::getpid()))).string();
+    folder_ = world.broadcast_string(mine, 0);
+    std::filesystem::create_directory(folder_);
+  }
+  ~MeetingByFiles() {
+    world_.barrier();
+    if (world_.is_root()) std::filesystem::remove_all(folder_);
+  }
+  MeetingByFiles(const MeetingByFiles&) = delete;
+  MeetingByFiles& operator=(const MeetingByFiles&) = delete;
+
+  /// Whether all ranks came within some seconds.
+  [[nodiscard]] bool meet(const std::string& where) const {
+    std::ofstream{file(where, world_.rank())};
+    const Stopwatch clock;
+    for (int r = 0; r < world_.size(); ++r) {
+      while (!std::filesystem::exists(file(where, r))) {
+        if (clock.seconds() > 5.0) return false;
+        std::this_thread::sleep_for(std::chrono::milliseconds{1});
+      }
+    }
+    return true;
+  }
+
+ private:
+  [[nodiscard]] std::filesystem::path file(const std::string& where, int rank) const {
+    return folder_ / (where + "-" + std::to_string(rank));
+  }
+  const Communicator& world_;
+  std::filesystem::path folder_;
+};
+
+/// MPI brings large messages on only while their sender is in MPI: a rank that left a message
+/// behind and waits elsewhere would hold up the one that receives it, for ever.
+TEST(Executor, LeavesNoMessageBehind) {
+  const Communicator world = Communicator::world();
+  if (world.size() == 1) GTEST_SKIP() << "needs two ranks";
+  const MeetingByFiles meeting{world};
+  const Exec exec{DeviceKind::cpu,
+                  ArenaPlan{.persistent = std::int64_t{8} << 20,
+                            .saved = std::vector<std::int64_t>(64, std::int64_t{2} << 20),
+                            .scratch = std::int64_t{8} << 20}};
+  for (const ScheduleShape& shape : shapes(world.size(), 3)) {
+    test::SleepingVerbs verbs{0.0, std::int64_t{1} << 18};
+    Executor executor{exec, {.shape = shape, .verbs = verbs, .group = world}};
+    executor.run(exec);
+    const int met = meeting.meet(text(shape)) ? 1 : 0;
+    EXPECT_EQ(world.all_reduce_value(met, comm::ReduceOp::min), 1) << text(shape);
+  }
 }
 
 /// What nobody worked in of `p * longest run`, and what the executors say themselves, averaged over

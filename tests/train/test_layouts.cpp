@@ -91,6 +91,7 @@ class Layouts : public ::testing::TestWithParam<Layout> {
     RunConfig c = config(run);
     c.parallel = layout.where.parallel;
     c.parallel.zero = layout.zero;
+    c.parallel.bucket_elements = 1024;  // several for each layer, so that they overlap with passes
     return c;
   }
   [[nodiscard]] fs::path step_of(const std::string& run, int step) const {
