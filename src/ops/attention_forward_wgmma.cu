@@ -3,22 +3,10 @@
 namespace shoal::ops::cuda {
 namespace {
 
-/// Query heads whose keys and values of a window of tokens take about half of the L2 cache.
-int heads_at_once(const AttentionForward& a, int tile_rows) {
-  constexpr std::int64_t kBytes = std::int64_t{24} << 20;
-  const std::int64_t tokens =
-      std::min<std::int64_t>(a.q.rows.dim(0), std::int64_t{hopper::kWindowTiles} * tile_rows);
-  const std::int64_t group_bytes = tokens * a.q.head_dim * 2 * 2;
-  const std::int64_t groups = std::clamp<std::int64_t>(kBytes / group_bytes, 1, a.k.heads);
-  return static_cast<int>(groups * (a.q.heads / a.k.heads));
-}
-
 template <class Plan>
 void launch(const Exec& exec, const ForwardCall<typename Plan::Elem>& call,
             const AttentionForward& a, int* words) {
-  hopper::QueryOrder order =
-      hopper::order_queries(exec, words, call.rules, call.heads, Plan::kRows);
-  order.heads_at_once = heads_at_once(a, Plan::kRows);
+  const hopper::QueryOrder order = hopper::order_queries(exec, words, call, Plan::kRows);
   const hopper::ForwardArgs<typename Plan::Elem> args{.call = call,
                                                       .order = order,
                                                       .q = hopper::head_columns(a.q),

@@ -13,10 +13,10 @@ struct AttentionScratch {
 };
 
 /// 4-byte words in which kernels on warpgroup products keep the order of query tiles of at least
-/// 128 tokens: a counter, then windows of 256 tiles (hopper/attention_order.cuh).
+/// 128 tokens: two numbers, then windows of 256 tiles (hopper/attention_order.cuh).
 [[nodiscard]] constexpr std::int64_t query_order_words(std::int64_t tokens) {
   constexpr std::int64_t kWindowTokens = std::int64_t{128} * 256;
-  return 1 + (tokens + kWindowTokens - 1) / kWindowTokens * 256;
+  return 2 + (tokens + kWindowTokens - 1) / kWindowTokens * 256;
 }
 
 [[nodiscard]] AttentionScratch attention_forward_scratch(const Exec& exec,

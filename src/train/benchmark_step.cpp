@@ -16,7 +16,8 @@ ArenaPlan step_memory(const RunConfig& config, const BatchShape& shape, DeviceKi
                       const Communicator& world) {
   const auto paper = parallel::ProcessGroups::on_paper(config.parallel, world.size(), world.rank());
   const Exec exec = Exec::dry(device);
-  const TrainState state{exec, config, {.groups = &paper}};
+  const comm::CollectivesFactory factory{paper.world(), device};
+  const TrainState state{exec, config, {.groups = &paper, .factory = &factory}};
   TrainStep{exec, config, shape, state}.measure(exec);
   return exec.arena().plan();
 }
@@ -46,6 +47,7 @@ class StepRunner {
       if (step_.pending() == BatchBlock::kSlots) finish(result);
     }
     finish(result);
+    result.cuda_graph = step_.captured();
     for (int i = options.warmup; i < last; ++i) {
       const auto end = ends_.begin() + i;
       result.seconds.push_back(*end - *(end - 1));
@@ -92,7 +94,6 @@ StepBenchmark describe(const RunConfig& config, const parallel::ProcessGroups& g
   constexpr double kForwardAndBackward = 3.0;
   result.flops = kForwardAndBackward * result.size.forward_flops_per_token *
                  static_cast<double>(result.tokens);
-  result.cuda_graph = config.training.cuda_graph;
   return result;
 }
 

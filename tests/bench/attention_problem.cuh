@@ -1,9 +1,11 @@
 #pragma once
 // One attention problem on the GPU, heads packed as a layer packs them: queries and keys in one
 // tensor, values in another.
+#include <algorithm>
 #include <string>
 
 #include "bench/measure.cuh"
+#include "ops/attention_scratch.hpp"
 #include "shoal/ops/attention.hpp"
 
 namespace shoal::bench {
@@ -68,7 +70,7 @@ struct AttentionProblem {
   Tensor doc_start{DeviceKind::cuda, {s.T}, DType::i32};
   Tensor active{DeviceKind::cuda, {static_cast<std::int64_t>(s.active.size())}, DType::i32};
   // Room for the scratch of one call.
-  Tensor words{DeviceKind::cuda, {4 * (1 + ceil_div(s.T, 32768) * 256)}, DType::u8};
+  Tensor words{DeviceKind::cuda, {4 * ops::query_order_words(s.T)}, DType::u8};
 };
 
 [[nodiscard]] inline std::string text(const AttentionShape& s) {

@@ -1,11 +1,10 @@
 #pragma once
-// Random tensors on the GPU, a comparison of two results, and the time of a call.
-#include <algorithm>
+// Random tensors on the GPU and a comparison of two results.
 #include <cmath>
 #include <cstdio>
-#include <functional>
 #include <vector>
 
+#include "bench/timing.hpp"
 #include "ops/cuda_common.cuh"
 #include "shoal/device/exec.hpp"
 #include "shoal/tensor/tensor.hpp"
@@ -97,28 +96,6 @@ __global__ void difference_kernel(double* partials, const Elem* x, const Elem* r
   for (std::size_t i = 0; i < host.size(); ++i) sum[i % 3] += host[i];
   return {.relative = std::sqrt(sum[0] / (sum[1] > 0.0 ? sum[1] : 1.0)),
           .not_equal = static_cast<std::int64_t>(sum[2])};
-}
-
-/// Median of eleven runs after three, each between two events.
-[[nodiscard]] inline double milliseconds(const Exec& exec, const std::function<void()>& body) {
-  using shoal::cuda::check;
-  cudaEvent_t begin{}, end{};
-  check(cudaEventCreate(&begin));
-  check(cudaEventCreate(&end));
-  std::vector<float> times;
-  for (int i = 0; i < 14; ++i) {
-    check(cudaEventRecord(begin, exec.cuda().stream));
-    body();
-    check(cudaEventRecord(end, exec.cuda().stream));
-    check(cudaEventSynchronize(end));
-    float ms = 0.0F;
-    check(cudaEventElapsedTime(&ms, begin, end));
-    if (i >= 3) times.push_back(ms);
-  }
-  check(cudaEventDestroy(begin));
-  check(cudaEventDestroy(end));
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
 }
 
 }  // namespace shoal::bench

@@ -28,9 +28,9 @@ struct ForwardPlan {
 };
 
 /// The key tiles of one warpgroup: `count` of the item's from its `skip`-th on; none if it has no
-/// active query. first_start, last_start: doc_start of its first and last query.
+/// active query. last_start: where the document of its last query begins.
 struct KeyRange {
-  int skip, count, first_start, last_start;
+  int skip, count, last_start;
 };
 
 /// Queries [row, row + kRows) of a head. Key tiles last_tile, last_tile - 1, ..., `tiles` of them.
@@ -48,10 +48,11 @@ struct ForwardArgs {
   HeadColumns q, k, v;
 };
 
-/// Stages are aligned to the swizzle. The producer runs ahead by an item.
+/// Stages are aligned to the swizzle. Of three items one is being written, one attended to and one
+/// prepared by the producer.
 template <class P>
 struct ForwardShared {
-  static constexpr int kItems = 2;
+  static constexpr int kItems = 3;
   unsigned char query[P::Query::kBytes];
   unsigned char slots[P::kSlots][P::Keys::kBytes];
   Barrier query_full, query_empty;
@@ -99,10 +100,10 @@ struct ItemRanges {
     }
     const int first = row + lane * kGroupRows;
     const int last = min(first + kGroupRows, rules.tokens) - 1;
-    mine.first_start = active ? rules.doc_start[first] : 0;
+    const int first_start = active ? rules.doc_start[first] : 0;
     mine.last_start = active ? rules.doc_start[last] : 0;
     const int high = active ? last / P::kKeys : -1;
-    const int low = active ? mine.first_start / P::kKeys : 0x7FFFFFFF;
+    const int low = active ? first_start / P::kKeys : 0x7FFFFFFF;
     last_tile = __reduce_max_sync(kFullWarp, high);
     tiles = last_tile < 0 ? 0 : last_tile - __reduce_min_sync(kFullWarp, low) + 1;
     mine.skip = active ? last_tile - high : 0;

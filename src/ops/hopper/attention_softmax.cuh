@@ -14,16 +14,26 @@ struct SoftmaxRows {
 /// no scaling, and 2^8 is far from the largest f16.
 inline constexpr float kSlack = 8.0F;
 
-/// Keys [first, last] that the thread's rows see, relative to its first column of the tile.
-struct VisibleKeys {
-  int first[2], last[2];
+/// A number for each of the thread's rows.
+struct RowPair {
+  int upper, lower;
 };
+/// Hides keys after the last that a row sees; keys are counted from the thread's first column.
 template <int kSums>
-__device__ inline void hide_scores(float (&scores)[kSums], const VisibleKeys& keys) {
+__device__ inline void hide_later(float (&scores)[kSums], const RowPair& last) {
 #pragma unroll
   for (int i = 0; i < kSums; ++i) {
-    const int half = i / 2 % 2, key = i / 4 * 8 + i % 2;
-    if (key < keys.first[half] || key > keys.last[half]) scores[i] = -INFINITY;
+    const int key = i / 4 * 8 + i % 2;
+    if (key > (i / 2 % 2 == 0 ? last.upper : last.lower)) scores[i] = -INFINITY;
+  }
+}
+/// Hides keys before the first that a row sees.
+template <int kSums>
+__device__ inline void hide_earlier(float (&scores)[kSums], const RowPair& first) {
+#pragma unroll
+  for (int i = 0; i < kSums; ++i) {
+    const int key = i / 4 * 8 + i % 2;
+    if (key < (i / 2 % 2 == 0 ? first.upper : first.lower)) scores[i] = -INFINITY;
   }
 }
 

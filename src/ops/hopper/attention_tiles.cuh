@@ -29,15 +29,21 @@ struct TokenTile {
 
   /// Tokens from `row` on are the outer indices, values [column, column + 16) the inner ones.
   __device__ static std::uint64_t with_inner_columns(unsigned shared, int row, int column) {
-    const unsigned box = static_cast<unsigned>(column / kBoxRow) * kBoxBytes;
-    const unsigned inside = static_cast<unsigned>(row) * kRowBytes + column % kBoxRow * 2U;
-    return operand_descriptor(shared + box + inside, 16, kEightRows);
+    return moved(operand_descriptor(shared, 16, kEightRows), row, column);
   }
   /// Tokens [row, row + 16) are the inner indices, values from `column` on the outer ones.
   __device__ static std::uint64_t with_inner_rows(unsigned shared, int row, int column) {
-    const unsigned box = static_cast<unsigned>(column / kBoxRow) * kBoxBytes;
-    return operand_descriptor(shared + box + static_cast<unsigned>(row) * kRowBytes, kBoxBytes,
-                              kEightRows);
+    return moved(operand_descriptor(shared, kBoxBytes, kEightRows), row, column);
+  }
+
+ private:
+  /// The tile's descriptor for a place inside it. Its lower half counts in units of 16 bytes and
+  /// does not overflow: what is known when compiling costs one addition.
+  __device__ static std::uint64_t moved(std::uint64_t tile, int row, int column) {
+    const unsigned inside = static_cast<unsigned>(column / kBoxRow) * kBoxBytes +
+                            static_cast<unsigned>(row) * kRowBytes + column % kBoxRow * 2U;
+    const unsigned lower = static_cast<unsigned>(tile) + inside / 16;
+    return (tile >> 32 << 32) | lower;
   }
 };
 
