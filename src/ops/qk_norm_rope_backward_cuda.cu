@@ -12,7 +12,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpSize;
 #ifndef BWD_BATCH
-#define BWD_BATCH 4
+#define BWD_BATCH 2
 #endif
 #ifndef BWD_MIN
 #define BWD_MIN 2

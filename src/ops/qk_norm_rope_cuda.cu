@@ -7,7 +7,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpSize;
 #ifndef FWD_BATCH
-#define FWD_BATCH 4
+#define FWD_BATCH 2
 #endif
 #ifndef FWD_MIN
 #define FWD_MIN 4
