@@ -2,6 +2,7 @@
 #include <set>
 
 #include "shoal/ops/attention.hpp"
+#include "shoal/ops/partials.hpp"
 #include "shoal/ops/qk_norm_rope.hpp"
 #include "train/kernel_bench.hpp"
 
@@ -11,6 +12,12 @@ namespace {
 template <class Heads>
 Heads heads(const TensorView& rows, std::int64_t head_dim) {
   return {.rows = rows, .first = 0, .heads = rows.dim(1) / head_dim, .head_dim = head_dim};
+}
+
+ops::HeadLayout head_layout(const nn::ModelConfig& model) {
+  return {.heads = model.num_attention_heads,
+          .groups = model.num_key_value_heads,
+          .head_dim = model.head_dim};
 }
 
 }  // namespace
@@ -98,11 +105,23 @@ void KernelBench::head_norm() {
                                        .layout = layout};
   time("head_norm_forward", sizes, {.bytes = bytes_of(2 * T * C)},
        [&] { ops::qk_norm_rope_forward(exec_, forward); });
+  const TensorView q_part = ops::scratch_parts(exec_, T, d);
+  const TensorView k_part = ops::scratch_parts(exec_, T, d);
+  const ops::QkNormRopeBackward backward{.dqkv_TC = dqkv,
+                                         .q_part_Pd = q_part,
+                                         .k_part_Pd = k_part,
+                                         .qkv_TC = qkv,
+                                         .rstd_TJ = rstd,
+                                         .q_weight_d = weight,
+                                         .k_weight_d = weight,
+                                         .cos_PC = cos,
+                                         .sin_PC = sin,
+                                         .position_T = position,
+                                         .layout = layout};
   time("head_norm_backward", sizes, {.bytes = bytes_of(3 * T * C)}, [&] {
-    ops::qk_norm_rope_backward_input(
-        exec_, {dqkv, qk, qkv, rstd, weight, weight, cos, sin, position, layout});
-    ops::qk_norm_rope_backward_weight(
-        exec_, {dweight, dweight, qk, qkv, rstd, cos, sin, position, layout});
+    ops::qk_norm_rope_backward(exec_, backward);
+    ops::sum_parts(exec_, dweight, q_part, ops::Accumulate::overwrite);
+    ops::sum_parts(exec_, dweight, k_part, ops::Accumulate::overwrite);
   });
 }
 

@@ -3,6 +3,7 @@
 #include "shoal/nn/lm_head.hpp"
 #include "shoal/ops/gemm.hpp"
 #include "shoal/ops/optimizer.hpp"
+#include "shoal/ops/partials.hpp"
 #include "shoal/ops/rmsnorm.hpp"
 #include "shoal/optim/optimizer.hpp"
 #include "train/kernel_bench.hpp"
@@ -43,10 +44,16 @@ void KernelBench::norm() {
     ops::rmsnorm_forward(
         exec_, {.y_TD = y, .rstd_T = rstd, .sum_TD = sum, .x_TD = x, .add_TD = branch, .w_D = w});
   });
+  const TensorView part = ops::scratch_parts(exec_, T, D);
   time("norm_backward", sizes, work, [&] {
-    ops::rmsnorm_backward_input(
-        exec_, {.dx_TD = dx, .dy_TD = y, .x_TD = x, .w_D = w, .rstd_T = rstd, .add_TD = branch});
-    ops::rmsnorm_backward_weight(exec_, {.dw_D = dw, .dy_TD = y, .x_TD = x, .rstd_T = rstd});
+    ops::rmsnorm_backward(exec_, {.dx_TD = dx,
+                                  .part_PD = part,
+                                  .dy_TD = y,
+                                  .x_TD = x,
+                                  .w_D = w,
+                                  .rstd_T = rstd,
+                                  .add_TD = branch});
+    ops::sum_parts(exec_, dw, part, ops::Accumulate::overwrite);
   });
 }
 
