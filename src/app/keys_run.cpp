@@ -46,6 +46,10 @@ void add_parallel_keys(KeyTable& table, parallel::ParallelConfig& c) {
   table.add("stages", c.stages, "layers of each chunk in model order, e.g. 3,2,3; empty: balanced");
   table.add("zero", c.zero, "shard optimizer states over the replicas of each parameter");
   table.add("grad_reduce", c.grad_reduce, "fp32 | bf16: dtype of gradients on the wire");
+  table.add("overlap", c.overlap,
+            "reduce gradients while the backward pass goes on; changes no bits");
+  table.add("bucket_elements", c.bucket_elements,
+            "gradients that one collective reduces; a few such buckets take memory");
   table.add("comm", c.comm, "auto (NCCL where every rank has a GPU) | nccl | mpi");
   table.add("ep_buffer_factor", c.ep_buffer_factor,
             "rows that an expert rank can take, in even shares; 0: the worst case");

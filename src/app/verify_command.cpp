@@ -2,6 +2,7 @@
 
 #include "app/commands.hpp"
 #include "shoal/base/log.hpp"
+#include "shoal/comm/watchdog.hpp"
 #include "shoal/train/verify_layout.hpp"
 
 namespace shoal::app {
@@ -47,6 +48,7 @@ ExitCode verify_command(const Invocation& call) {
           "verify.layout: dp = " + std::to_string(dp) + " on " + std::to_string(call.world.size()) +
               " ranks; start it with mpirun -np " +
               std::to_string(dp * config.parallel.tp * config.parallel.pp));
+  const comm::Watchdog watchdog{call.world, {.timeout_s = config.parallel.timeout_s}};
   const train::VerifyReport report = train::verify_layout(
       config, call.world,
       {.tolerance = verify.tolerance, .fault = train::fault_from_name(verify.fault)});

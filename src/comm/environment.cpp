@@ -13,7 +13,7 @@ namespace shoal::comm {
 namespace {
 
 /// What MPI_Abort and the work before it get before the process leaves on its own.
-constexpr auto kAbortGrace = std::chrono::seconds{3};
+constexpr auto kAbortGrace = std::chrono::seconds{2};
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 #include <numeric>
 #include <vector>
 
+#include "comm/paper_collectives.hpp"
 #include "shoal/base/clock.hpp"
 #include "shoal/base/error.hpp"
 #include "shoal/comm/tensor_collectives.hpp"
@@ -31,8 +32,30 @@ class DirectCollectives final : public TensorCollectives {
   [[nodiscard]] int rank() const override { return group_.rank(); }
   [[nodiscard]] int size() const override { return group_.size(); }
   [[nodiscard]] bool capturable() const override { return false; }
+  [[nodiscard]] bool can_post() const override { return true; }
 
  private:
+  Posted run_post_all_reduce(const Exec&, const TensorView& data, ReduceOp op,
+                             const TensorView& workspace) override {
+    return group_.post_all_reduce_bytes(
+        {.data = bytes_of(data.bytes_begin(), data.bytes()),
+         .workspace = bytes_of(workspace.bytes_begin(), workspace.bytes()),
+         .type = element_type_of(data.dtype()),
+         .op = op});
+  }
+  Posted run_post_reduce_scatter(const Exec&, const ReduceScatter& a,
+                                 const TensorView& workspace) override {
+    return group_.post_reduce_scatter_bytes(
+        {.send = bytes_of(a.send.bytes_begin(), a.send.bytes()),
+         .recv = bytes_of(a.recv.bytes_begin(), a.recv.bytes()),
+         .workspace = bytes_of(workspace.bytes_begin(), workspace.bytes()),
+         .type = element_type_of(a.recv.dtype()),
+         .op = a.op});
+  }
+  Posted run_post_all_gather(const Exec&, const AllGather& a) override {
+    return group_.post_all_gather_bytes(bytes_of(a.send.bytes_begin(), a.send.bytes()),
+                                        bytes_of(a.recv.bytes_begin(), a.recv.bytes()));
+  }
   void run_all_reduce(const Exec&, const TensorView& data, ReduceOp op) override {
     group_.all_reduce_bytes(bytes_of(data.bytes_begin(), data.bytes()),
                             element_type_of(data.dtype()), op);
@@ -243,25 +266,6 @@ class StagedCollectives final : public TensorCollectives {
 
   const Communicator& group_;
   HostBuffer buffer_;
-};
-
-/// Of a group on paper: a dry Exec never comes to the calls, and nothing is allocated.
-class PaperCollectives final : public TensorCollectives {
- public:
-  explicit PaperCollectives(const Communicator& group) : rank_{group.rank()}, size_{group.size()} {}
-  [[nodiscard]] int rank() const override { return rank_; }
-  [[nodiscard]] int size() const override { return size_; }
-  [[nodiscard]] bool capturable() const override { return false; }
-
- private:
-  [[noreturn]] static void nobody() { fail("comm", "a group on paper cannot communicate"); }
-  void run_all_reduce(const Exec&, const TensorView&, ReduceOp) override { nobody(); }
-  void run_reduce_scatter(const Exec&, const ReduceScatter&) override { nobody(); }
-  void run_all_gather(const Exec&, const AllGather&) override { nobody(); }
-  void run_broadcast(const Exec&, const TensorView&, int) override { nobody(); }
-  void run_all_to_all_rows(const Exec&, const AllToAllRows&) override { nobody(); }
-
-  int rank_, size_;
 };
 
 }  // namespace

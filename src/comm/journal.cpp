@@ -89,15 +89,14 @@ void Journal::publish_current() {
   current.group.store(entry.group_index);
   current.number.store(entry.group_number);
   current.bytes.store(entry.bytes);
-  current.since_s.store(entry.start_s +
+  current.since_s.store(entry.waited_s +
                         std::chrono::duration<double>(start_.time_since_epoch()).count());
   current.op.store(static_cast<int>(entry.op));
 }
 
-std::int64_t Journal::begin(Operation op, std::string_view group, std::int64_t bytes,
-                            int group_index) {
-  const double start = now_s();
-  const std::lock_guard lock{mutex_};
+/// The caller holds the mutex.
+TraceEntry& Journal::enter(Operation op, std::string_view group, std::int64_t bytes,
+                           int group_index) {
   TraceEntry& entry = at(next_);
   entry.sequence = next_;
   entry.op = op;
@@ -108,16 +107,50 @@ std::int64_t Journal::begin(Operation op, std::string_view group, std::int64_t b
     entry.group_number = progress_->groups[static_cast<std::size_t>(group_index)].begun++;
   }
   entry.bytes = bytes;
-  entry.done = false;
-  entry.start_s = start;
+  entry.done = entry.posted = false;
+  entry.start_s = entry.waited_s = now_s();
   entry.wall_s = 0.0;
   Traffic& traffic = traffic_[static_cast<std::size_t>(op)];
   ++traffic.calls;
   traffic.bytes += bytes;
   ++next_;
   oldest_open_ = std::max(oldest_open_, next_ - std::ssize(ring_));  // older ones are forgotten
-  if (oldest_open_ == next_ - 1) publish_current();
-  return next_ - 1;
+  return entry;
+}
+
+std::int64_t Journal::begin(Operation op, std::string_view group, std::int64_t bytes,
+                            int group_index) {
+  const std::lock_guard lock{mutex_};
+  const TraceEntry& entry = enter(op, group, bytes, group_index);
+  if (oldest_open_ == entry.sequence) publish_current();
+  return entry.sequence;
+}
+
+std::int64_t Journal::post(Operation op, std::string_view group, std::int64_t bytes,
+                           int group_index) {
+  const std::lock_guard lock{mutex_};
+  TraceEntry& entry = enter(op, group, bytes, group_index);
+  entry.posted = true;
+  if (oldest_open_ == entry.sequence) ++oldest_open_;
+  return entry.sequence;
+}
+
+void Journal::wait(std::int64_t sequence) {
+  const std::lock_guard lock{mutex_};
+  TraceEntry& entry = at(sequence);
+  if (entry.sequence != sequence || entry.done) return;
+  entry.posted = false;
+  entry.waited_s = now_s();
+  if (sequence >= oldest_open_) return;
+  oldest_open_ = sequence;
+  publish_current();
+}
+
+/// Moves on to the next operation that the host waits in.
+void Journal::show_oldest_open() {
+  const auto open = [this](std::int64_t s) { return !at(s).done && !at(s).posted; };
+  while (oldest_open_ < next_ && !open(oldest_open_)) ++oldest_open_;
+  publish_current();
 }
 
 void Journal::end(std::int64_t sequence) {
@@ -127,13 +160,13 @@ void Journal::end(std::int64_t sequence) {
   if (entry.sequence != sequence) return;  // overwritten: more were in flight than the ring holds
   entry.done = true;
   entry.wall_s = now - entry.start_s;
-  traffic_[static_cast<std::size_t>(entry.op)].seconds += entry.wall_s;
+  if (!entry.posted) {
+    traffic_[static_cast<std::size_t>(entry.op)].seconds += now - entry.waited_s;
+  }
   if (entry.group_number >= 0) {
     ++progress_->groups[static_cast<std::size_t>(entry.group_index)].finished;
   }
-  if (sequence != oldest_open_) return;
-  while (oldest_open_ < next_ && at(oldest_open_).done) ++oldest_open_;
-  publish_current();
+  if (sequence == oldest_open_) show_oldest_open();
 }
 
 std::vector<TraceEntry> Journal::entries() const {
@@ -152,7 +185,7 @@ std::optional<TraceEntry> Journal::in_flight() const {
 }
 
 double Journal::age_s(const TraceEntry& entry) const {
-  return now_s() - entry.start_s;
+  return now_s() - entry.waited_s;
 }
 
 std::array<Journal::Traffic, kNumOperations> Journal::traffic() const {
@@ -169,11 +202,12 @@ std::string Journal::describe(std::size_t lines) const {
   std::string text;
   for (std::size_t i = all.size() - std::min(lines, all.size()); i < all.size(); ++i) {
     const TraceEntry& e = all[i];
-    text +=
-        "  #" + std::to_string(e.sequence) + " " + std::string{name(e.op)} + " on " + e.group +
-        ", " + std::to_string(e.bytes) + " bytes, " +
-        (e.done ? "done in " + seconds_text(e.wall_s) : "in flight for " + seconds_text(age_s(e))) +
-        "\n";
+    text += "  #" + std::to_string(e.sequence) + " " + std::string{name(e.op)} + " on " + e.group +
+            ", " + std::to_string(e.bytes) + " bytes, " +
+            (e.done ? "done in " + seconds_text(e.wall_s)
+                    : (e.posted ? "posted " : "in flight for ") + seconds_text(age_s(e)) +
+                          (e.posted ? " ago" : "")) +
+            "\n";
   }
   return text;
 }

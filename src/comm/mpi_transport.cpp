@@ -46,8 +46,8 @@ void wait_all(std::vector<MPI_Request>& requests) {
   check_mpi(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE));
 }
 
-/// The pieces of one message.
-struct PostedSend final : PendingSend::Request {
+/// Messages on their way, or the pieces of one.
+struct PostedMessages final : PendingSend::Request {
   std::vector<MPI_Request> requests;
   [[nodiscard]] bool done() override {
     int all = 0;
@@ -132,29 +132,24 @@ class MpiTransport final : public Transport {
   void all_to_all_v(const std::byte* from, Blocks from_blocks, std::byte* into, Blocks into_blocks,
                     const std::function<void()>& overlap) override {
     std::vector<MPI_Request> requests;
-    const auto block = [](Blocks blocks, int r) {
-      const auto i = static_cast<std::size_t>(r);
-      return std::pair{blocks.offsets[i], static_cast<std::size_t>(blocks.bytes[i])};
-    };
-    for (int shift = 1; shift < size_; ++shift) {
-      const int peer = (rank_ - shift + size_) % size_;
-      const auto [at, bytes] = block(into_blocks, peer);
-      post_recv({into + at, bytes}, peer, requests);
-    }
-    for (int shift = 1; shift < size_; ++shift) {
-      const int peer = (rank_ + shift) % size_;
-      const auto [at, bytes] = block(from_blocks, peer);
-      post_send({from + at, bytes}, peer, requests);
-    }
-    const auto [at, bytes] = block(from_blocks, rank_);
-    if (bytes > 0) std::memcpy(into + block(into_blocks, rank_).first, from + at, bytes);
+    post_blocks({from, from_blocks}, {into, into_blocks}, kTag, requests);
     if (overlap) overlap();
     wait_all(requests);
   }
 
+  [[nodiscard]] std::unique_ptr<PendingSend::Request> post_all_to_all_v(const std::byte* from,
+                                                                        Blocks from_blocks,
+                                                                        std::byte* into,
+                                                                        Blocks into_blocks,
+                                                                        int round) override {
+    auto posted = std::make_unique<PostedMessages>();
+    post_blocks({from, from_blocks}, {into, into_blocks}, round, posted->requests);
+    return posted;
+  }
+
   [[nodiscard]] std::unique_ptr<PendingSend::Request> post_send(std::span<const std::byte> data,
                                                                 int to, int tag) override {
-    auto posted = std::make_unique<PostedSend>();
+    auto posted = std::make_unique<PostedMessages>();
     post_send(data, to, posted->requests, tag);
     return posted;
   }
@@ -194,9 +189,36 @@ class MpiTransport final : public Transport {
     }
   }
 
-  void post_recv(std::span<std::byte> into, int from, std::vector<MPI_Request>& requests) {
+  /// Blocks of a buffer, one a rank.
+  template <class Byte>
+  struct Buffer {
+    Byte* data;
+    Blocks blocks;
+    [[nodiscard]] std::span<Byte> of(int rank) const {
+      const auto i = static_cast<std::size_t>(rank);
+      return {data + blocks.offsets[i], static_cast<std::size_t>(blocks.bytes[i])};
+    }
+  };
+  /// All messages between this rank and the others; the own block is copied.
+  void post_blocks(const Buffer<const std::byte>& from, const Buffer<std::byte>& into, int tag,
+                   std::vector<MPI_Request>& requests) {
+    for (int shift = 1; shift < size_; ++shift) {
+      const int peer = (rank_ - shift + size_) % size_;
+      post_recv(into.of(peer), peer, requests, tag);
+    }
+    for (int shift = 1; shift < size_; ++shift) {
+      const int peer = (rank_ + shift) % size_;
+      post_send(from.of(peer), peer, requests, tag);
+    }
+    const auto own = from.of(rank_);
+    std::byte* to = into.of(rank_).data();
+    if (!own.empty() && to != own.data()) std::memcpy(to, own.data(), own.size());
+  }
+
+  void post_recv(std::span<std::byte> into, int from, std::vector<MPI_Request>& requests,
+                 int tag = kTag) {
     for_pieces(into.size(), [&](std::int64_t at, int bytes) {
-      check_mpi(MPI_Irecv(into.data() + at, bytes, MPI_BYTE, from, kTag, comm_.get(),
+      check_mpi(MPI_Irecv(into.data() + at, bytes, MPI_BYTE, from, tag, comm_.get(),
                           &requests.emplace_back(MPI_REQUEST_NULL)));
     });
   }

@@ -21,6 +21,11 @@ class PaperTransport final : public Transport {
                     const std::function<void()>&) override {
     nobody();
   }
+  [[nodiscard]] std::unique_ptr<PendingSend::Request> post_all_to_all_v(const std::byte*, Blocks,
+                                                                        std::byte*, Blocks,
+                                                                        int) override {
+    nobody();
+  }
   void send(std::span<const std::byte>, int) override { nobody(); }
   void recv(std::span<std::byte>, int) override { nobody(); }
   void send_recv(std::span<const std::byte>, int, std::span<std::byte>, int) override { nobody(); }

@@ -17,27 +17,52 @@ class RecordingCollectives final : public TensorCollectives {
   [[nodiscard]] int size() const override { return inner_->size(); }
   [[nodiscard]] bool capturable() const override { return inner_->capturable(); }
   [[nodiscard]] bool only_copies() const override { return inner_->only_copies(); }
+  [[nodiscard]] bool can_post() const override { return inner_->can_post(); }
 
  private:
-  void run_all_reduce(const Exec& exec, const TensorView& data, ReduceOp op) override {
+  void note(const TensorView& data, ReduceOp op) {
     log_->add({.group = group_,
                .op = Operation::all_reduce,
                .bytes = data.bytes(),
                .type = element_type_of(data.dtype()),
                .reduce = op});
-    inner_->all_reduce(exec, data, op);
   }
-  void run_reduce_scatter(const Exec& exec, const ReduceScatter& a) override {
+  void note(const ReduceScatter& a) {
     log_->add({.group = group_,
                .op = Operation::reduce_scatter,
                .bytes = a.send.bytes(),
                .type = element_type_of(a.recv.dtype()),
                .reduce = a.op});
+  }
+  void note(const AllGather& a) {
+    log_->add({.group = group_, .op = Operation::all_gather, .bytes = a.send.bytes()});
+  }
+
+  void run_all_reduce(const Exec& exec, const TensorView& data, ReduceOp op) override {
+    note(data, op);
+    inner_->all_reduce(exec, data, op);
+  }
+  void run_reduce_scatter(const Exec& exec, const ReduceScatter& a) override {
+    note(a);
     inner_->reduce_scatter(exec, a);
   }
   void run_all_gather(const Exec& exec, const AllGather& a) override {
-    log_->add({.group = group_, .op = Operation::all_gather, .bytes = a.send.bytes()});
+    note(a);
     inner_->all_gather(exec, a);
+  }
+  Posted run_post_all_reduce(const Exec& exec, const TensorView& data, ReduceOp op,
+                             const TensorView& workspace) override {
+    note(data, op);
+    return inner_->post_all_reduce(exec, data, op, workspace);
+  }
+  Posted run_post_reduce_scatter(const Exec& exec, const ReduceScatter& a,
+                                 const TensorView& workspace) override {
+    note(a);
+    return inner_->post_reduce_scatter(exec, a, workspace);
+  }
+  Posted run_post_all_gather(const Exec& exec, const AllGather& a) override {
+    note(a);
+    return inner_->post_all_gather(exec, a);
   }
   void run_broadcast(const Exec& exec, const TensorView& data, int root) override {
     log_->add({.group = group_, .op = Operation::broadcast, .bytes = data.bytes(), .peer = root});

@@ -24,6 +24,19 @@ void expect_same_rows(const ConstTensorView& a, const ConstTensorView& b) {
   expect(same, "all_to_all_rows: rows of send and recv differ in shape");
 }
 
+void expect_contract(const ReduceScatter& a, int ranks) {
+  static_cast<void>(element_type_of(a.recv.dtype()));
+  expect_same_dtype(a.send, a.recv, "reduce_scatter");
+  expect(a.send.elements() == a.recv.elements() * ranks,
+         "reduce_scatter: send must hold one block a rank");
+}
+
+void expect_contract(const AllGather& a, int ranks) {
+  expect_same_dtype(a.send, a.recv, "all_gather");
+  expect(a.recv.elements() == a.send.elements() * ranks,
+         "all_gather: recv must hold one block a rank");
+}
+
 }  // namespace
 
 void TensorCollectives::all_reduce(const Exec& exec, const TensorView& data, ReduceOp op) {
@@ -33,22 +46,64 @@ void TensorCollectives::all_reduce(const Exec& exec, const TensorView& data, Red
 }
 
 void TensorCollectives::reduce_scatter(const Exec& exec, const ReduceScatter& a) {
-  static_cast<void>(element_type_of(a.recv.dtype()));
-  expect_same_dtype(a.send, a.recv, "reduce_scatter");
-  expect(a.send.elements() == a.recv.elements() * size(),
-         "reduce_scatter: send must hold one block a rank");
+  expect_contract(a, size());
   if (exec.is_dry() || a.send.elements() == 0) return;
   if (only_copies()) return copy(exec, a.recv.bytes_begin(), a.send.bytes_begin(), a.recv.bytes());
   run_reduce_scatter(exec, a);
 }
 
 void TensorCollectives::all_gather(const Exec& exec, const AllGather& a) {
-  expect_same_dtype(a.send, a.recv, "all_gather");
-  expect(a.recv.elements() == a.send.elements() * size(),
-         "all_gather: recv must hold one block a rank");
+  expect_contract(a, size());
   if (exec.is_dry() || a.send.elements() == 0) return;
   if (only_copies()) return copy(exec, a.recv.bytes_begin(), a.send.bytes_begin(), a.recv.bytes());
   run_all_gather(exec, a);
+}
+
+TensorCollectives::Posted TensorCollectives::post_all_reduce(const Exec& exec,
+                                                             const TensorView& data, ReduceOp op,
+                                                             const TensorView& workspace) {
+  static_cast<void>(element_type_of(data.dtype()));
+  if (exec.is_dry() || only_copies() || data.elements() == 0) return nullptr;
+  return run_post_all_reduce(exec, data, op, workspace);
+}
+
+TensorCollectives::Posted TensorCollectives::post_reduce_scatter(const Exec& exec,
+                                                                 const ReduceScatter& a,
+                                                                 const TensorView& workspace) {
+  expect_contract(a, size());
+  if (!exec.is_dry() && !only_copies() && a.send.elements() > 0) {
+    return run_post_reduce_scatter(exec, a, workspace);
+  }
+  reduce_scatter(exec, a);
+  return nullptr;
+}
+
+TensorCollectives::Posted TensorCollectives::post_all_gather(const Exec& exec, const AllGather& a) {
+  expect_contract(a, size());
+  if (!exec.is_dry() && !only_copies() && a.send.elements() > 0)
+    return run_post_all_gather(exec, a);
+  all_gather(exec, a);
+  return nullptr;
+}
+
+TensorCollectives::Posted TensorCollectives::run_post_all_reduce(const Exec& exec,
+                                                                 const TensorView& data,
+                                                                 ReduceOp op, const TensorView&) {
+  run_all_reduce(exec, data, op);
+  return nullptr;
+}
+
+TensorCollectives::Posted TensorCollectives::run_post_reduce_scatter(const Exec& exec,
+                                                                     const ReduceScatter& args,
+                                                                     const TensorView&) {
+  run_reduce_scatter(exec, args);
+  return nullptr;
+}
+
+TensorCollectives::Posted TensorCollectives::run_post_all_gather(const Exec& exec,
+                                                                 const AllGather& args) {
+  run_all_gather(exec, args);
+  return nullptr;
 }
 
 void TensorCollectives::broadcast(const Exec& exec, const TensorView& data, int root) {

@@ -34,6 +34,11 @@ class Transport {
   /// `overlap`, unless empty, runs once while the messages are under way.
   virtual void all_to_all_v(const std::byte* send, Blocks send_blocks, std::byte* recv,
                             Blocks recv_blocks, const std::function<void()>& overlap) = 0;
+  /// The same without a wait; blocks must stay untouched. `round` (0 or 1) keeps messages of two
+  /// calls apart that the ranks may start in another order. Null when nothing is under way.
+  [[nodiscard]] virtual std::unique_ptr<PendingSend::Request> post_all_to_all_v(
+      const std::byte* send, Blocks send_blocks, std::byte* recv, Blocks recv_blocks,
+      int round) = 0;
   virtual void send(std::span<const std::byte> data, int to) = 0;
   virtual void recv(std::span<std::byte> data, int from) = 0;
   virtual void send_recv(std::span<const std::byte> data, int to, std::span<std::byte> into,

@@ -66,6 +66,15 @@ std::shared_ptr<ContextOwner> make_context(CudaContext& context) {
   return owner;
 }
 
+std::shared_ptr<ContextOwner> make_stream(CudaContext& context, const CudaContext& beside) {
+  auto owner = std::make_shared<ContextOwner>();
+  check(cudaStreamCreateWithFlags(&context.stream, cudaStreamNonBlocking));
+  owner->stream = UniqueHandle<StreamTraits>{context.stream};
+  context.multiprocessors = beside.multiprocessors;
+  context.compute_capability = beside.compute_capability;
+  return owner;
+}
+
 void synchronize(const CudaContext& context) {
   check(cudaStreamSynchronize(context.stream));
 }

@@ -10,6 +10,9 @@ namespace shoal::cuda {
 
 struct ContextOwner;  // stream, handles and workspace, released together
 [[nodiscard]] std::shared_ptr<ContextOwner> make_context(CudaContext& context);
+/// A stream on the device of `beside`, without BLAS.
+[[nodiscard]] std::shared_ptr<ContextOwner> make_stream(CudaContext& context,
+                                                        const CudaContext& beside);
 void synchronize(const CudaContext& context);
 void copy_async(const CudaContext& context, void* target, const void* source, std::int64_t bytes);
 void zero_async(const CudaContext& context, void* target, std::int64_t bytes);
@@ -17,6 +20,7 @@ struct EventOwner;
 [[nodiscard]] std::shared_ptr<EventOwner> make_event();
 void record(const EventOwner& owner, const CudaContext& context);
 void wait(const EventOwner& owner);  ///< returns at once when nothing was recorded
+void hold_back(const EventOwner& owner, const CudaContext& context);
 struct GraphOwner;
 void begin_capture(const CudaContext& context);
 void abandon_capture(const CudaContext& context) noexcept;

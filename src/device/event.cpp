@@ -33,4 +33,12 @@ void Event::wait() const {
   }
 }
 
+void Event::hold_back(const Exec& exec) const {
+  if constexpr (kHasCuda) {
+    if (handle_->event && !exec.is_dry()) cuda::hold_back(*handle_->event, exec.cuda());
+  } else {
+    (void)exec;
+  }
+}
+
 }  // namespace shoal

@@ -27,6 +27,10 @@ void record(const EventOwner& owner, const CudaContext& context) {
   check(cudaEventRecord(owner.event.get(), context.stream));
 }
 
+void hold_back(const EventOwner& owner, const CudaContext& context) {
+  check(cudaStreamWaitEvent(context.stream, owner.event.get(), 0));
+}
+
 void wait(const EventOwner& owner) {
   check(cudaEventSynchronize(owner.event.get()));
 }

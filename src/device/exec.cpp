@@ -69,6 +69,16 @@ Exec::Exec(Exec&&) noexcept = default;
 Exec& Exec::operator=(Exec&&) noexcept = default;
 Exec::~Exec() = default;
 
+Exec Exec::beside() const {
+  expect(on_gpu() && !is_dry(), "only a GPU works beside itself");
+  Exec side{device_};
+  if constexpr (kHasCuda) {
+    side.owner_ = std::make_shared<CudaOwner>(CudaOwner{cuda::make_stream(*side.cuda_, *cuda_)});
+  }
+  side.arena_ = std::make_unique<Arena>(device_, ArenaPlan{});
+  return side;
+}
+
 void Exec::synchronize() const {
   if (is_dry()) return;
   if constexpr (kHasCuda) {

@@ -6,6 +6,7 @@
 #include "shoal/ops/attention.hpp"
 #include "shoal/ops/elementwise.hpp"
 #include "shoal/ops/head_gate.hpp"
+#include "shoal/ops/partials.hpp"
 
 namespace shoal::nn {
 namespace {
@@ -68,7 +69,10 @@ AttentionSaved Attention::reserve(const Store& store, std::int64_t tokens,
 AttentionDelta Attention::reserve_delta(const Store& store, std::int64_t tokens) const {
   AttentionDelta delta;
   delta.dqkv_TC = allocate(store, {tokens, parts_.heads.qkv_columns()}, elem_);
-  if (has_norm()) delta.dqk_TC = allocate(store, {tokens, parts_.heads.qk_columns()}, elem_);
+  if (has_norm()) {
+    delta.q_norm_part_Pd = ops::allocate_parts(store, tokens, parts_.heads.head_dim);
+    delta.k_norm_part_Pd = ops::allocate_parts(store, tokens, parts_.heads.head_dim);
+  }
   if (dynamic()) {
     delta.dgate_D = allocate(store, parts_.gate_weight.value.shape(), DType::f32);
     delta.dgate_scalars = allocate(store, {2}, DType::f32);
@@ -140,12 +144,10 @@ void Attention::core_backward(const Exec& exec, const Pass& pass, const ConstTen
                               const AttentionSaved& saved, const AttentionDelta& delta) const {
   const ScratchScope scope{exec};
   const ops::HeadLayout& h = parts_.heads;
-  const Shape shape{dout_TC.dim(0), h.qk_columns()};
-  const TensorView dqk_TC = or_scratch(exec, delta.dqk_TC, shape, elem_);
   const AttentionSaved full = complete(exec, saved, dout_TC.dim(0));
   if (saved.qk_TC.absent()) rotate(exec, pass.batch.position_T, full);
-  ops::attention_backward(exec, {.dq = query_heads(dqk_TC, h),
-                                 .dk = key_heads(dqk_TC, h),
+  ops::attention_backward(exec, {.dq = query_heads(delta.dqkv_TC, h),
+                                 .dk = key_heads(delta.dqkv_TC, h),
                                  .dv = value_heads(delta.dqkv_TC, h),
                                  .dout = query_heads(dout_TC, h),
                                  .out = query_heads<ConstTensorView>(saved.out_TC, h),
@@ -156,16 +158,17 @@ void Attention::core_backward(const Exec& exec, const Pass& pass, const ConstTen
                                  .doc_start_T = pass.batch.doc_start_T,
                                  .active_groups_T = saved.active_groups_T,
                                  .scale = scale_});
-  ops::qk_norm_rope_backward_input(exec, {.dqkv_TC = delta.dqkv_TC,
-                                          .dqk_TC = dqk_TC,
-                                          .qkv_TC = saved.qkv_TC,
-                                          .rstd_TJ = saved.rstd_TJ,
-                                          .q_weight_d = parts_.q_norm.value,
-                                          .k_weight_d = parts_.k_norm.value,
-                                          .cos_PC = parts_.cos_PC,
-                                          .sin_PC = parts_.sin_PC,
-                                          .position_T = pass.batch.position_T,
-                                          .layout = h});
+  ops::qk_norm_rope_backward(exec, {.dqkv_TC = delta.dqkv_TC,
+                                    .q_part_Pd = delta.q_norm_part_Pd,
+                                    .k_part_Pd = delta.k_norm_part_Pd,
+                                    .qkv_TC = saved.qkv_TC,
+                                    .rstd_TJ = saved.rstd_TJ,
+                                    .q_weight_d = parts_.q_norm.value,
+                                    .k_weight_d = parts_.k_norm.value,
+                                    .cos_PC = parts_.cos_PC,
+                                    .sin_PC = parts_.sin_PC,
+                                    .position_T = pass.batch.position_T,
+                                    .layout = h});
 }
 
 void Attention::gate_backward(const Exec& exec, const Pass& pass, const GateBackward& args,
@@ -213,7 +216,7 @@ void Attention::backward_input(const Exec& exec, const Pass& pass, const Backwar
   scatter_partial(exec, *parts_.group, args.dx_TD, dx_TD);
 }
 
-void Attention::backward_weight(const Exec& exec, const Pass& pass, const BackwardWeight& args,
+void Attention::backward_weight(const Exec& exec, const BackwardWeight& args,
                                 const AttentionSaved& saved, const AttentionDelta& delta) const {
   const ScratchScope scope{exec};
   const ConstTensorView dy_TD = gather_tokens(exec, *parts_.group, delta.dy_TD);
@@ -221,16 +224,8 @@ void Attention::backward_weight(const Exec& exec, const Pass& pass, const Backwa
   o_proj_.backward_weight(exec, dy_TD, saved.out_TC, args.accumulate);
   qkv_.backward_weight(exec, delta.dqkv_TC, x_TD, args.accumulate);
   if (has_norm()) {
-    ops::qk_norm_rope_backward_weight(exec, {.dq_weight_d = parts_.q_norm.grad,
-                                             .dk_weight_d = parts_.k_norm.grad,
-                                             .dqk_TC = delta.dqk_TC,
-                                             .qkv_TC = saved.qkv_TC,
-                                             .rstd_TJ = saved.rstd_TJ,
-                                             .cos_PC = parts_.cos_PC,
-                                             .sin_PC = parts_.sin_PC,
-                                             .position_T = pass.batch.position_T,
-                                             .layout = parts_.heads,
-                                             .accumulate = args.accumulate});
+    ops::sum_parts(exec, parts_.q_norm.grad, delta.q_norm_part_Pd, args.accumulate);
+    ops::sum_parts(exec, parts_.k_norm.grad, delta.k_norm_part_Pd, args.accumulate);
   }
   if (dynamic()) {
     meet(exec, parts_.gate_weight.grad, delta.dgate_D, args.accumulate);

@@ -39,7 +39,7 @@ void Block::reserve_mlp_delta(const Pass& pass, BlockDelta& delta, const Store& 
   const std::int64_t whole = pass.batch.token_T.dim(0);
   const std::int64_t T = token_part(pass.batch, *parts_.group).count;
   const Shape rows{T, parts_.hidden};
-  delta.dy2_TD = allocate(store, rows, parts_.elem);
+  delta.norm2_part_PD = parts_.post_norm.reserve_parts(store, T);
   if (drops(pass, parts_.mlp_dropout)) delta.dm_TD = allocate(store, rows, parts_.elem);
   std::visit(Overloaded{[&](const Mlp& m) { delta.mlp = m.reserve_delta(store, whole); },
                         [&](const Moe& m) { delta.moe = m.reserve_delta(store, T); }},
@@ -47,14 +47,17 @@ void Block::reserve_mlp_delta(const Pass& pass, BlockDelta& delta, const Store& 
 }
 
 void Block::reserve_attention_delta(const Pass& pass, BlockDelta& delta, const Store& store) const {
-  const Shape rows{token_part(pass.batch, *parts_.group).count, parts_.hidden};
-  delta.dy1_TD = allocate(store, rows, parts_.elem);
+  const std::int64_t T = token_part(pass.batch, *parts_.group).count;
+  const Shape rows{T, parts_.hidden};
+  delta.norm1_part_PD = parts_.input_norm.reserve_parts(store, T);
   if (drops(pass, parts_.attention_dropout)) delta.da_TD = allocate(store, rows, parts_.elem);
   delta.attention = parts_.attention.reserve_delta(store, pass.batch.token_T.dim(0));
 }
 
 void Block::mlp_backward_input(const Exec& exec, const Pass& pass, const ConstTensorView& dy_TD,
                                const BlockSaved& saved, BlockDelta& delta) const {
+  const ScratchScope scope{exec};
+  const TensorView dy2_TD = scratch(exec, saved.x2_TD.shape(), parts_.elem);
   ConstTensorView dm_TD = dy_TD;
   if (drops(pass, parts_.mlp_dropout)) {
     drop(exec, pass,
@@ -62,14 +65,15 @@ void Block::mlp_backward_input(const Exec& exec, const Pass& pass, const ConstTe
     dm_TD = delta.dm_TD;
   }
   const auto dense = [&](const Mlp& m) {
-    m.backward_input(exec, {.dx_TD = delta.dy2_TD, .dy_TD = dm_TD}, saved.mlp, delta.mlp);
+    m.backward_input(exec, {.dx_TD = dy2_TD, .dy_TD = dm_TD}, saved.mlp, delta.mlp);
   };
   const auto moe = [&](const Moe& m) {
-    m.backward_input(exec, pass, {.dx_TD = delta.dy2_TD, .dy_TD = dm_TD}, saved.moe, delta.moe);
+    m.backward_input(exec, pass, {.dx_TD = dy2_TD, .dy_TD = dm_TD}, saved.moe, delta.moe);
   };
   std::visit(Overloaded{dense, moe}, parts_.mlp);
   parts_.post_norm.backward_input(exec, {.dx_TD = delta.dx2_TD,
-                                         .dy_TD = delta.dy2_TD,
+                                         .gain_part_PD = delta.norm2_part_PD,
+                                         .dy_TD = dy2_TD,
                                          .x_TD = saved.x2_TD,
                                          .rstd_T = saved.rstd2_T,
                                          .add_TD = dy_TD});
@@ -91,10 +95,7 @@ void Block::mlp_backward_weight(const Exec& exec, const BlockSaved& saved, const
     m.backward_weight(exec, y2_TD, saved.moe, delta.moe, accumulate);
   };
   std::visit(Overloaded{dense, moe}, parts_.mlp);
-  parts_.post_norm.backward_weight(exec, {.dy_TD = delta.dy2_TD,
-                                          .x_TD = saved.x2_TD,
-                                          .rstd_T = saved.rstd2_T,
-                                          .accumulate = accumulate});
+  parts_.post_norm.backward_weight(exec, delta.norm2_part_PD, accumulate);
 }
 
 /// Attention's input: kept, or computed again in scratch.
@@ -109,6 +110,7 @@ ConstTensorView Block::attention_input(const Exec& exec, const BlockSaved& saved
 void Block::attention_backward_input(const Exec& exec, const Pass& pass, const TensorView& dx_TD,
                                      const BlockSaved& saved, BlockDelta& delta) const {
   const ScratchScope scope{exec};
+  const TensorView dy1_TD = scratch(exec, saved.x_TD.shape(), parts_.elem);
   ConstTensorView da_TD = delta.dx2_TD;
   if (drops(pass, parts_.attention_dropout)) {
     drop(exec, pass,
@@ -121,27 +123,25 @@ void Block::attention_backward_input(const Exec& exec, const Pass& pass, const T
   const bool reads_input = parts_.attention.dynamic();
   parts_.attention.backward_input(
       exec, pass,
-      {.dx_TD = delta.dy1_TD,
+      {.dx_TD = dy1_TD,
        .dy_TD = da_TD,
        .x_TD = reads_input ? attention_input(exec, saved) : ConstTensorView{}},
       saved.attention, delta.attention);
   parts_.input_norm.backward_input(exec, {.dx_TD = dx_TD,
-                                          .dy_TD = delta.dy1_TD,
+                                          .gain_part_PD = delta.norm1_part_PD,
+                                          .dy_TD = dy1_TD,
                                           .x_TD = saved.x_TD,
                                           .rstd_T = saved.rstd1_T,
                                           .add_TD = delta.dx2_TD});
 }
 
-void Block::attention_backward_weight(const Exec& exec, const Pass& pass, const BlockSaved& saved,
+void Block::attention_backward_weight(const Exec& exec, const BlockSaved& saved,
                                       const BlockDelta& delta, ops::Accumulate accumulate) const {
   const ScratchScope scope{exec};
-  parts_.attention.backward_weight(exec, pass,
+  parts_.attention.backward_weight(exec,
                                    {.x_TD = attention_input(exec, saved), .accumulate = accumulate},
                                    saved.attention, delta.attention);
-  parts_.input_norm.backward_weight(exec, {.dy_TD = delta.dy1_TD,
-                                           .x_TD = saved.x_TD,
-                                           .rstd_T = saved.rstd1_T,
-                                           .accumulate = accumulate});
+  parts_.input_norm.backward_weight(exec, delta.norm1_part_PD, accumulate);
 }
 
 void Block::backward_input(const Exec& exec, const Pass& pass, const BlockGradients& args,
@@ -155,10 +155,10 @@ void Block::backward_input(const Exec& exec, const Pass& pass, const BlockGradie
   attention_backward_input(exec, pass, args.dx_TD, saved, delta);
 }
 
-void Block::backward_weight(const Exec& exec, const Pass& pass, const BlockSaved& saved,
-                            const BlockDelta& delta, ops::Accumulate accumulate) const {
+void Block::backward_weight(const Exec& exec, const BlockSaved& saved, const BlockDelta& delta,
+                            ops::Accumulate accumulate) const {
   mlp_backward_weight(exec, saved, delta, accumulate);
-  attention_backward_weight(exec, pass, saved, delta, accumulate);
+  attention_backward_weight(exec, saved, delta, accumulate);
 }
 
 void Block::backward(const Exec& exec, const Pass& pass, const BlockGradients& args,
@@ -180,7 +180,7 @@ void Block::backward(const Exec& exec, const Pass& pass, const BlockGradients& a
   restore_attention(exec, pass, saved, store);
   reserve_attention_delta(pass, delta, store);
   attention_backward_input(exec, pass, args.dx_TD, saved, delta);
-  attention_backward_weight(exec, pass, saved, delta, accumulate);
+  attention_backward_weight(exec, saved, delta, accumulate);
 }
 
 }  // namespace shoal::nn

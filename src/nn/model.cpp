@@ -34,6 +34,7 @@ void Model::forward(const Exec& exec, const Pass& pass, MicroBatchSaved& saved, 
   expect_batch(pass.batch);
   if (range_.embedding) {
     saved.input_TD = hidden_states(slot, pass.batch);
+    before_table(exec, pass);
     embedding_.forward(exec, pass, saved.input_TD);
   }
   TensorView x_TD = saved.input_TD;
@@ -41,10 +42,12 @@ void Model::forward(const Exec& exec, const Pass& pass, MicroBatchSaved& saved, 
     const TensorView y_TD = hidden_states(slot, pass.batch);
     saved.layers[i] = blocks_[i].reserve(slot, pass.batch);
     saved.layers[i].x_TD = x_TD;
+    before_layer(exec, pass, i);
     blocks_[i].forward(exec, pass, y_TD, saved.layers[i]);
     x_TD = y_TD;
   }
   saved.output_TD = x_TD;
+  if (range_.head) before_head(exec, pass);
 }
 
 void Model::head_backward(const Exec& exec, const Pass& pass, const TensorView& dx_TD,
@@ -57,10 +60,13 @@ void Model::head_backward(const Exec& exec, const Pass& pass, const TensorView& 
   head_.train(
       exec, pass.batch, pass.scalars.loss_grad_scale,
       {.loss_sum = state_->loss_sum, .dx_TD = dy_TD, .x_TD = y_TD, .accumulate = accumulate});
-  final_norm_.backward_input(exec,
-                             {.dx_TD = dx_TD, .dy_TD = dy_TD, .x_TD = x_TD, .rstd_T = rstd_T});
-  final_norm_.backward_weight(
-      exec, {.dy_TD = dy_TD, .x_TD = x_TD, .rstd_T = rstd_T, .accumulate = accumulate});
+  const TensorView gain_part_PD = final_norm_.reserve_parts(exec.scratch(), x_TD.dim(0));
+  final_norm_.backward_input(exec, {.dx_TD = dx_TD,
+                                    .gain_part_PD = gain_part_PD,
+                                    .dy_TD = dy_TD,
+                                    .x_TD = x_TD,
+                                    .rstd_T = rstd_T});
+  final_norm_.backward_weight(exec, gain_part_PD, accumulate);
 }
 
 void Model::backward_input(const Exec& exec, const Pass& pass, const StageGradients& gradients,
@@ -84,8 +90,10 @@ void Model::backward_input(const Exec& exec, const Pass& pass, const StageGradie
 
 void Model::backward_weight(const Exec& exec, const Pass& pass, const MicroBatchSaved& saved,
                             ops::Accumulate accumulate) const {
+  if (range_.head) after_head(exec, pass);
   for (std::size_t i = blocks_.size(); i-- > 0;) {
-    blocks_[i].backward_weight(exec, pass, saved.layers[i], saved.deltas[i], accumulate);
+    blocks_[i].backward_weight(exec, saved.layers[i], saved.deltas[i], accumulate);
+    after_layer(exec, pass, i);
   }
   embedding_backward(exec, pass, saved.dembedding_TD, accumulate);
 }
@@ -95,6 +103,7 @@ void Model::embedding_backward(const Exec& exec, const Pass& pass, const ConstTe
   if (!range_.embedding) return;
   embedding_.backward_weight(exec, pass, dx_TD,
                              head_writes_table_ ? ops::Accumulate::add : accumulate);
+  after_table(exec, pass);
 }
 
 void Model::backward(const Exec& exec, const Pass& pass, const StageGradients& gradients,
@@ -108,12 +117,14 @@ void Model::backward(const Exec& exec, const Pass& pass, const StageGradients& g
   if (range_.head) {
     const TensorView dx_TD = next();
     head_backward(exec, pass, dx_TD, saved.output_TD, accumulate);
+    after_head(exec, pass);
     dy_TD = dx_TD;
   }
   for (std::size_t i = blocks_.size(); i-- > 0;) {
     const bool border = i == 0 && !range_.embedding;
     const TensorView dx_TD = border ? gradients.dx_TD : next();
     blocks_[i].backward(exec, pass, {.dx_TD = dx_TD, .dy_TD = dy_TD}, saved.layers[i], accumulate);
+    after_layer(exec, pass, i);
     dy_TD = dx_TD;
   }
   embedding_backward(exec, pass, dy_TD, accumulate);

@@ -97,7 +97,8 @@ Model::Model(const ModelParts& parts)
       elem_{parts.store.elem_dtype()},
       state_{&parts.state},
       tensor_{parts.groups.tensor},
-      head_writes_table_{parts.layout.head_writes_table} {
+      head_writes_table_{parts.layout.head_writes_table},
+      layout_{parts.layout} {
   expect(parts.groups.tensor != nullptr, "a model needs its tensor parallel group");
   const Source source{parts.config, parts.compute, parts.layout,
                       parts.store,  parts.groups,  parts.state};

@@ -217,6 +217,13 @@ StageRange whole_model(const ModelConfig& config) {
       .first_layer = 0, .last_layer = config.num_hidden_layers, .embedding = true, .head = true};
 }
 
+TensorRange tensors_of(const LayerHandles& l) {
+  const auto last = std::max({l.input_norm, l.qkv, l.q_norm, l.k_norm, l.o_proj, l.gate_weight,
+                              l.gate_scalars, l.post_norm, l.mlp_gate_up, l.mlp_down, l.router,
+                              l.experts_gate_up, l.experts_down});
+  return {.first = l.input_norm, .last = last + 1};
+}
+
 RankLayout make_layout(const ModelConfig& config, std::span<const StageRange> ranges,
                        const Placement& placement) {
   for (const StageRange& range : ranges) {

@@ -1,5 +1,6 @@
 #include "shoal/nn/norm.hpp"
 
+#include "shoal/ops/partials.hpp"
 #include "shoal/ops/rmsnorm.hpp"
 
 namespace shoal::nn {
@@ -14,21 +15,23 @@ void RmsNorm::forward(const Exec& exec, const NormForward& args) const {
                               .eps = eps_});
 }
 
-void RmsNorm::backward_input(const Exec& exec, const NormBackwardInput& args) const {
-  ops::rmsnorm_backward_input(exec, {.dx_TD = args.dx_TD,
-                                     .dy_TD = args.dy_TD,
-                                     .x_TD = args.x_TD,
-                                     .w_D = gain_.value,
-                                     .rstd_T = args.rstd_T,
-                                     .add_TD = args.add_TD});
+TensorView RmsNorm::reserve_parts(const Store& store, std::int64_t tokens) const {
+  return ops::allocate_parts(store, tokens, gain_.value.elements());
 }
 
-void RmsNorm::backward_weight(const Exec& exec, const NormBackwardWeight& args) const {
-  ops::rmsnorm_backward_weight(exec, {.dw_D = gain_.grad,
-                                      .dy_TD = args.dy_TD,
-                                      .x_TD = args.x_TD,
-                                      .rstd_T = args.rstd_T,
-                                      .accumulate = args.accumulate});
+void RmsNorm::backward_input(const Exec& exec, const NormBackwardInput& args) const {
+  ops::rmsnorm_backward(exec, {.dx_TD = args.dx_TD,
+                               .part_PD = args.gain_part_PD,
+                               .dy_TD = args.dy_TD,
+                               .x_TD = args.x_TD,
+                               .w_D = gain_.value,
+                               .rstd_T = args.rstd_T,
+                               .add_TD = args.add_TD});
+}
+
+void RmsNorm::backward_weight(const Exec& exec, const ConstTensorView& gain_part_PD,
+                              ops::Accumulate accumulate) const {
+  ops::sum_parts(exec, gain_.grad, gain_part_PD, accumulate);
 }
 
 }  // namespace shoal::nn

@@ -21,9 +21,10 @@ void for_each_run(const ParameterSpec& spec, std::int64_t first, std::int64_t co
   }
 }
 
-/// Fills consecutive storage that holds local elements [first, ...) of a parameter.
-void fill_part(const Exec& exec, const ParameterSpec& spec, std::uint64_t seed, std::int64_t first,
-               const TensorView& values) {
+}  // namespace
+
+void fill_initial(const Exec& exec, const ParameterSpec& spec, std::uint64_t seed,
+                  std::int64_t first, const TensorView& values) {
   if (spec.init.kind == Initializer::Kind::constant) {
     const std::vector<float> host(static_cast<std::size_t>(values.elements()), spec.init.value);
     upload_values(exec, values, host);
@@ -37,8 +38,6 @@ void fill_part(const Exec& exec, const ParameterSpec& spec, std::uint64_t seed, 
                             .std = spec.init.value});
   });
 }
-
-}  // namespace
 
 std::vector<float> initial_values(const ParameterSpec& spec, std::uint64_t seed, std::int64_t first,
                                   std::int64_t count) {
@@ -66,8 +65,8 @@ void fill_initial(const Exec& exec, const ParameterLayout& layout, const Initial
       const std::int64_t offset = map.offset + part * map.stride;
       const std::int64_t from = std::max(offset, begin), to = std::min(offset + map.inner, end);
       if (from >= to) continue;
-      fill_part(exec, parameter.spec, window.seed, part * map.inner + from - offset,
-                window.values.rows(from - begin, to - from));
+      fill_initial(exec, parameter.spec, window.seed, part * map.inner + from - offset,
+                   window.values.rows(from - begin, to - from));
     }
   }
 }

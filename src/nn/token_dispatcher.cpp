@@ -36,10 +36,8 @@ void LocalDispatcher::plan(const Exec& exec, const DispatchPlan& plan,
 
 void LocalDispatcher::dispatch(const Exec& exec, const DispatchForward& args,
                                const DispatchPlan& plan) {
-  ops::gather_rows(exec, {.rows_RD = args.rows_RD,
-                          .x_TD = args.x_TD,
-                          .slot_of_row_R = plan.slot_of_row_R,
-                          .slots_per_token = plan.row_of_slot_TK.dim(1)});
+  ops::scatter_rows(
+      exec, {.rows_RD = args.rows_RD, .x_TD = args.x_TD, .row_of_slot_TK = plan.row_of_slot_TK});
   if (args.overlap) args.overlap();
 }
 

@@ -178,7 +178,8 @@ void launch_query_gradient_mma(const Exec& exec, const BackwardCall<Elem>& call)
 template <class Elem>
 void launch_backward_by_warps(const Exec& exec, const AttentionBackward& args,
                               const BackwardCall<Elem>& call, float* scratch);
-/// The same where allows_wgmma says so. `scratch`: backward_work_floats (attention_scratch.hpp).
+/// The same where allows_wgmma says so. `scratch`: backward_work_words
+/// (attention_backward_work.hpp).
 template <class Elem>
 void launch_backward_wgmma(const Exec& exec, const AttentionBackward& args,
                            const BackwardCall<Elem>& call, float* scratch);

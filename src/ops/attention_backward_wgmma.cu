@@ -28,12 +28,14 @@ __device__ float row_dot(const Elem* dout, const Elem* out, int lane) {
 
 /// What a tile of queries says about itself; its additions start anew.
 __device__ void describe_tile(const BackwardScratch& scratch, const TokenRules& rules,
-                              std::int64_t pair, int first_token, int queries, bool active) {
+                              std::int64_t pair, int key_tiles, int first_token, int queries,
+                              bool active) {
   const int last = min(first_token + queries, rules.tokens) - 1;
   scratch.tile[pair] = QueryTile{.active = active ? 1 : 0,
                                  .first_key = rules.doc_start[first_token],
                                  .last_start = rules.doc_start[last]};
   scratch.turn[pair] = 0;
+  if (pair < key_tiles) scratch.part[pair] = 0;
   if (pair == 0) *scratch.ticket = 0;
 }
 
@@ -53,7 +55,8 @@ __global__ void __launch_bounds__(kPrepareThreads)
                     rules.active(first_token + thread, group);
   const bool active = __syncthreads_or(mine ? 1 : 0) != 0;
   if (thread == 0) {
-    describe_tile(args.scratch, rules, pair, first_token, P::kQueries, active);
+    const int split_tiles = args.parts > 1 ? args.key_tiles * call.groups : 0;
+    describe_tile(args.scratch, rules, pair, split_tiles, first_token, P::kQueries, active);
   }
   float* rows = args.scratch.rows + pair * P::kRowFloats;
 #pragma unroll
@@ -87,14 +90,18 @@ void launch(const Exec& exec, const AttentionBackward& a,
             const BackwardCall<typename P::Elem>& call, float* scratch) {
   const std::int64_t tokens = a.q.rows.dim(0), query_tiles = ceil_div(tokens, P::kQueries);
   const std::int64_t key_tiles = ceil_div(tokens, P::kKeys);
-  const BackwardArgs<P> args{.call = call,
-                             .scratch = BackwardScratch::at<P>(scratch, a.q.heads * query_tiles),
-                             .key_column = static_cast<int>(a.k.first),
-                             .value_column = static_cast<int>(a.v.first),
-                             .query_column = static_cast<int>(a.q.first),
-                             .dout_column = static_cast<int>(a.dout.first),
-                             .key_tiles = static_cast<int>(key_tiles),
-                             .query_tiles = static_cast<int>(query_tiles)};
+  const int parts = backward_parts(tokens, a.q.heads, a.k.heads);
+  const std::int64_t split_tiles = parts > 1 ? key_tiles * a.k.heads : 0;
+  const BackwardArgs<P> args{
+      .call = call,
+      .scratch = BackwardScratch::at<P>(scratch, a.q.heads * query_tiles, split_tiles),
+      .key_column = static_cast<int>(a.k.first),
+      .value_column = static_cast<int>(a.v.first),
+      .query_column = static_cast<int>(a.q.first),
+      .dout_column = static_cast<int>(a.dout.first),
+      .key_tiles = static_cast<int>(key_tiles),
+      .query_tiles = static_cast<int>(query_tiles),
+      .parts = parts};
   const cudaStream_t stream = exec.cuda().stream;
   const dim3 pairs{static_cast<unsigned>(query_tiles), static_cast<unsigned>(a.q.heads)};
   prepare_kernel<P>
@@ -105,9 +112,10 @@ void launch(const Exec& exec, const AttentionBackward& a,
                           .key = map_of(a.k, P::kKeys),
                           .value = map_of(a.v, P::kKeys)};
   const auto kernel = &hopper::attention_backward_kernel<P>;
-  const std::size_t bytes = BackwardShared<P>::bytes();
+  constexpr std::size_t bytes = sizeof(BackwardShared<P>);
+  static_assert(bytes <= 232448);
   allow_shared(kernel, bytes);
-  const unsigned blocks = blocks_for(key_tiles * a.k.heads, 1, exec.cuda().multiprocessors);
+  const unsigned blocks = blocks_for(key_tiles * a.k.heads * parts, 1, exec.cuda().multiprocessors);
   kernel<<<blocks, P::kThreads, bytes, stream>>>(args, maps);
   check_launch();
 }

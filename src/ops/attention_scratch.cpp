@@ -21,7 +21,7 @@ AttentionScratch attention_backward_scratch(const Exec& exec, const AttentionBac
   const std::int64_t tokens = a.q.rows.dim(0);
   if (exec.on_gpu()) {
     const bool wgmma = a.q.rows.dtype() != DType::f32 && backward_has_wgmma(a.q.head_dim);
-    if (wgmma) return {1, backward_work_floats(tokens, a.q.heads, a.q.head_dim)};
+    if (wgmma) return {1, backward_work_words(tokens, a.q.heads, a.k.heads, a.q.head_dim)};
     return {1, a.q.heads * tokens};  // <dout, out> of each query
   }
   return {omp_get_max_threads(), cpu::BackwardTile::floats(a.q.head_dim, tokens)};

@@ -1,13 +1,16 @@
 // Cross entropy. One block a token: one pass over the logits keeps a running maximum and the sum of
-// exponentials relative to it (Milakov & Gimelshein 2018, arXiv:1805.02867), a second pass writes
-// the gradient in place.
+// exponentials relative to it (Milakov & Gimelshein 2018, arXiv:1805.02867), a second one writes
+// the gradient in place. A row that leaves room for another block stays in shared memory between
+// them, where each thread finds what it read itself.
 #include "ops/softmax_terms.cuh"
 #include "shoal/ops/cross_entropy.hpp"
 
 namespace shoal::ops::cuda {
 namespace {
 
-constexpr std::int64_t kMaxThreads = 512;
+constexpr unsigned kMaxThreads = 512;
+constexpr std::size_t kReserved =
+    2048;  // bytes of shared memory that a block needs for other things
 
 template <class Elem>
 struct Rows {
@@ -19,40 +22,68 @@ struct Rows {
   std::int64_t V;
 };
 
-template <class Elem, int N>
-__global__ void cross_entropy_kernel(Rows<Elem> a) {
-  const std::int64_t t = blockIdx.x;
+template <class Elem, int N, bool kKeep>
+__global__ void __launch_bounds__(kMaxThreads) cross_entropy_kernel(Rows<Elem> a) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  Elem* kept_V = kKeep ? reinterpret_cast<Elem*>(shared) : nullptr;
+  const std::int64_t t = blockIdx.x, target = a.target_T[t];
   Elem* x_V = a.logits_TV + t * a.V;
-  const std::int64_t target = a.target_T[t];
   const bool masked = a.mask_T[t] == 0;
   SoftmaxTerms terms;
-  if (!masked) terms = row_terms<Elem, N>(x_V, a.V);
-  if (threadIdx.x == 0) {
-    a.loss_T[t] = masked ? 0.0F : logf(terms.sum) + (terms.top - to_float(x_V[target]));
+  float at_target = 0.0F;
+  if (!masked) {
+    at_target = to_float(x_V[target]);
+    terms = row_terms<Elem, N>(x_V, a.V, kept_V);  // a barrier: all have read the target's logit
   }
+  if (threadIdx.x == 0) a.loss_T[t] = masked ? 0.0F : logf(terms.sum) + (terms.top - at_target);
   if (a.grad_scale == nullptr) return;
-  __syncthreads();  // thread 0 has read the target's logit
-  const float scale = *a.grad_scale;
-  const float inverse = 1.0F / terms.sum;
+  const float scale = *a.grad_scale, factor = scale / terms.sum;
+  const Elem* source_V = kKeep ? kept_V : x_V;
   for (std::int64_t v = std::int64_t{threadIdx.x} * N; v < a.V; v += std::int64_t{blockDim.x} * N) {
     Vec<float, N> gradient{};
     if (!masked) {
-      const Vec<float, N> x = load_floats<N>(x_V + v);
+      gradient = load_floats<N>(source_V + v);
 #pragma unroll
-      for (int i = 0; i < N; ++i) {
-        const float p = expf(x.v[i] - terms.top) * inverse;
-        gradient.v[i] = (v + i == target ? p - 1.0F : p) * scale;
-      }
+      for (int i = 0; i < N; ++i) gradient.v[i] = exp_of(gradient.v[i] - terms.top) * factor;
     }
     store_floats(x_V + v, gradient);
   }
+  if (!masked && target / N % blockDim.x == threadIdx.x) {  // the thread that wrote it above
+    const float p = exp_of(at_target - terms.top) / terms.sum;
+    x_V[target] = from_float<Elem>((p - 1.0F) * scale);
+  }
+}
+
+/// Bytes of shared memory that keep a row while two blocks share a multiprocessor; 0: too many.
+std::size_t kept_bytes(std::int64_t V, std::int64_t elem_bytes) {
+  int device = 0, most = 0;
+  shoal::cuda::check(cudaGetDevice(&device));
+  shoal::cuda::check(
+      cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device));
+  const auto bytes = static_cast<std::size_t>(V * elem_bytes);
+  return bytes + kReserved <= static_cast<std::size_t>(most) / 2 ? bytes : 0;
+}
+
+template <class Elem, int N>
+void launch(const Exec& exec, const Rows<Elem>& rows, std::int64_t T) {
+  const unsigned threads = threads_for(ceil_div(rows.V, N), kMaxThreads);
+  const std::size_t kept = kept_bytes(rows.V, sizeof(Elem));
+  const auto start = [&](auto* kernel, std::size_t bytes) {
+    kernel<<<static_cast<unsigned>(T), threads, bytes, exec.cuda().stream>>>(rows);
+  };
+  if (kept == 0 || rows.grad_scale == nullptr) {
+    return start(cross_entropy_kernel<Elem, N, false>, 0);
+  }
+  auto* kernel = cross_entropy_kernel<Elem, N, true>;
+  shoal::cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                          static_cast<int>(kept)));
+  start(kernel, kept);
 }
 
 }  // namespace
 
 void cross_entropy(const Exec& exec, const CrossEntropy& a) {
-  const auto T = static_cast<unsigned>(a.logits_TV.dim(0));
-  const std::int64_t V = a.logits_TV.dim(1);
+  const std::int64_t T = a.logits_TV.dim(0), V = a.logits_TV.dim(1);
   with_device_elem(a.logits_TV.dtype(), [&](auto elem) {
     using Elem = decltype(elem);
     const Rows<Elem> rows{.loss_T = a.loss_T.data<float>(),
@@ -61,11 +92,8 @@ void cross_entropy(const Exec& exec, const CrossEntropy& a) {
                           .mask_T = a.mask_T.data<std::uint8_t>(),
                           .grad_scale = device_data<float>(a.grad_scale),
                           .V = V};
-    with_width<Elem>(allows_vectors<Elem>(V, rows.logits_TV), [&](auto width) {
-      constexpr int N = decltype(width)::value;
-      const unsigned threads = threads_for(ceil_div(V, N), kMaxThreads);
-      cross_entropy_kernel<Elem, N><<<T, threads, 0, exec.cuda().stream>>>(rows);
-    });
+    with_width<Elem>(allows_vectors<Elem>(V, rows.logits_TV),
+                     [&](auto width) { launch<Elem, decltype(width)::value>(exec, rows, T); });
   });
   check_launch();
 }

@@ -119,14 +119,17 @@ template <int N, class Elem>
 __device__ inline void store_vec(Elem* p, const Vec<Elem, N>& x) {
   *reinterpret_cast<Vec<Elem, N>*>(p) = x;
 }
+template <class Elem, int N>
+__device__ inline Vec<float, N> to_floats(const Vec<Elem, N>& x) {
+  Vec<float, N> out;
+#pragma unroll
+  for (int i = 0; i < N; ++i) out.v[i] = to_float(x.v[i]);
+  return out;
+}
 /// N elements at p as floats. N = 1 is the scalar path of the same kernel.
 template <int N, class Elem>
 __device__ inline Vec<float, N> load_floats(const Elem* p) {
-  const Vec<Elem, N> raw = load_vec<N>(p);
-  Vec<float, N> out;
-#pragma unroll
-  for (int i = 0; i < N; ++i) out.v[i] = to_float(raw.v[i]);
-  return out;
+  return to_floats(load_vec<N>(p));
 }
 template <int N, class Elem>
 __device__ inline void store_floats(Elem* p, const Vec<float, N>& x) {

@@ -1,7 +1,7 @@
 #include "shoal/ops/elementwise.hpp"
 
 #include "ops/contract.hpp"
-#include "ops/partials.hpp"
+#include "shoal/ops/partials.hpp"
 
 namespace shoal::ops {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "ops/cpu_math.hpp"
-#include "ops/partials.hpp"
+#include "shoal/ops/partials.hpp"
 
 namespace shoal::ops::cpu {
 namespace {

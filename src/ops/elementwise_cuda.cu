@@ -1,6 +1,6 @@
 // Maps over elements. An operation is a small struct whose `at<N>(i)` handles elements [i, i + N).
 #include "ops/cuda_common.cuh"
-#include "ops/partials.hpp"
+#include "shoal/ops/partials.hpp"
 #include "shoal/ops/elementwise.hpp"
 
 namespace shoal::ops::cuda {

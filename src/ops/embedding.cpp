@@ -1,7 +1,7 @@
 #include "shoal/ops/embedding.hpp"
 
 #include "ops/contract.hpp"
-#include "ops/embedding_sort.hpp"
+#include "ops/embedding_scratch.hpp"
 
 namespace shoal::ops {
 
@@ -29,14 +29,14 @@ void embedding_backward(const Exec& exec, const EmbeddingBackward& a) {
   expect_tensor(a.token_T, {T}, DType::i32, "token");
   expect(a.first_id >= 0, "embedding: first_id must not be negative");
   const ScratchScope scope{exec};
-  TensorView sort_scratch;  // taken before the dry return: the plan counts it
-  if (exec.on_gpu()) sort_scratch = scratch(exec, {embedding_sort_bytes(T)}, DType::u8);
+  EmbeddingScratch scratch;  // taken before the dry return: the plan counts it
+  if (exec.on_gpu()) scratch = embedding_scratch(exec, T, a.dtable_VD.dim(0), D);
   if (exec.is_dry()) return;
+  if constexpr (kHasCuda) {
+    if (exec.on_gpu() && T * D > 0) return cuda::embedding_backward(exec, a, scratch);
+  }
   if (a.accumulate == Accumulate::overwrite) zero(exec, a.dtable_VD);
   if (T * D == 0) return;
-  if constexpr (kHasCuda) {
-    if (exec.on_gpu()) return cuda::embedding_backward(exec, a, sort_scratch);
-  }
   cpu::embedding_backward(exec, a);
 }
 

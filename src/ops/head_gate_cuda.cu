@@ -281,7 +281,7 @@ void head_gate_backward(const Exec& exec, const HeadGateBackward& a) {
       launch_input<Elem>(exec, a, s);
     });
   }
-  sum_parts(exec, a.dw_D, s.dw_PD, a.accumulate);
+  cuda::sum_parts(exec, a.dw_D, s.dw_PD, a.accumulate);
   dscalars_kernel<<<1, kThreads, 0, exec.cuda().stream>>>(device_data<float>(a.dscalars),
                                                           device_data<float>(s.dlogit_T), blocks,
                                                           a.accumulate == Accumulate::add);

@@ -1,6 +1,6 @@
 #pragma once
 // Shared by the back ends of the head gate.
-#include "ops/partials.hpp"
+#include "shoal/ops/partials.hpp"
 #include "shoal/ops/head_gate.hpp"
 
 namespace shoal::ops {

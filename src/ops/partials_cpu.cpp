@@ -1,4 +1,4 @@
-#include "ops/partials.hpp"
+#include "shoal/ops/partials.hpp"
 
 namespace shoal::ops::cpu {
 

@@ -48,6 +48,19 @@ void gather_rows(const Exec& exec, const GatherRows& a) {
   cpu::gather_rows(exec, a);
 }
 
+void scatter_rows(const Exec& exec, const ScatterRows& a) {
+  const std::int64_t T = a.x_TD.dim(0), D = a.x_TD.dim(1), K = a.row_of_slot_TK.dim(1);
+  expect_shape(a.x_TD, {T, D}, "x");
+  expect_floating(a.x_TD, "x");
+  expect_tensor(a.rows_RD, {a.rows_RD.dim(0), D}, a.x_TD.dtype(), "rows");
+  expect_tensor(a.row_of_slot_TK, {T, K}, DType::i32, "row_of_slot");
+  if (exec.is_dry() || T * K == 0 || D == 0) return;
+  if constexpr (kHasCuda) {
+    if (exec.on_gpu()) return cuda::scatter_rows(exec, a);
+  }
+  cpu::scatter_rows(exec, a);
+}
+
 void combine_rows(const Exec& exec, const CombineRows& a) {
   const std::int64_t T = a.y_TD.dim(0), D = a.y_TD.dim(1), K = a.row_of_slot_TK.dim(1);
   expect_shape(a.y_TD, {T, D}, "y");

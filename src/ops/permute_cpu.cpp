@@ -51,6 +51,18 @@ void gather_rows(const Exec&, const GatherRows& a) {
   }
 }
 
+void scatter_rows(const Exec&, const ScatterRows& a) {
+  const std::int64_t T = a.x_TD.dim(0), bytes = a.x_TD.dim(1) * size_of(a.x_TD.dtype());
+  const std::int64_t K = a.row_of_slot_TK.dim(1);
+  const std::int32_t* row_of_slot = a.row_of_slot_TK.data<std::int32_t>();
+#pragma omp parallel for schedule(static) if (T * K * bytes > kParallelWork)
+  for (std::int64_t slot = 0; slot < T * K; ++slot) {
+    if (row_of_slot[slot] < 0) continue;
+    std::memcpy(a.rows_RD.bytes_begin() + row_of_slot[slot] * bytes,
+                a.x_TD.bytes_begin() + slot / K * bytes, static_cast<std::size_t>(bytes));
+  }
+}
+
 namespace {
 
 template <class Elem>

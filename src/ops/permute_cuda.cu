@@ -31,6 +31,46 @@ void launch_gather(const Exec& exec, const GatherRows& a) {
   check_launch();
 }
 
+/// One block per token, in words as above.
+template <class Word>
+__global__ void __launch_bounds__(kThreads)
+    scatter_kernel(Word* rows_RW, const Word* x_TW, const std::int32_t* row_of_slot_TK,
+                   std::int64_t W, int K) {
+  const std::int64_t t = blockIdx.x;
+  for (std::int64_t w = threadIdx.x; w < W; w += blockDim.x) {
+    const Word word = x_TW[t * W + w];
+    for (int k = 0; k < K; ++k) {
+      const std::int64_t row = row_of_slot_TK[t * K + k];
+      if (row >= 0) rows_RW[row * W + w] = word;
+    }
+  }
+}
+
+template <class Word>
+void launch_scatter(const Exec& exec, const ScatterRows& a) {
+  const std::int64_t words =
+      a.x_TD.dim(1) * size_of(a.x_TD.dtype()) / static_cast<std::int64_t>(sizeof(Word));
+  scatter_kernel<<<static_cast<unsigned>(a.x_TD.dim(0)), threads_for(words, kThreads), 0,
+                   exec.cuda().stream>>>(reinterpret_cast<Word*>(a.rows_RD.bytes_begin()),
+                                         reinterpret_cast<const Word*>(a.x_TD.bytes_begin()),
+                                         device_data<std::int32_t>(a.row_of_slot_TK), words,
+                                         static_cast<int>(a.row_of_slot_TK.dim(1)));
+  check_launch();
+}
+
+/// Calls `body(Word{})` with the widest word that rows of `row_bytes` at these addresses allow.
+template <class Body>
+void with_word(std::int64_t row_bytes, std::int64_t elem_bytes, const std::byte* rows,
+               const std::byte* x, const Body& body) {
+  if (allows_vectors<std::byte>(row_bytes, rows, x)) {
+    body(uint4{});
+  } else if (elem_bytes == 4) {
+    body(std::uint32_t{});
+  } else {
+    body(std::uint16_t{});
+  }
+}
+
 template <class Elem>
 struct Combine {
   Elem* y_TD;
@@ -69,14 +109,15 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(Combine<Elem> a) {
 }  // namespace
 
 void gather_rows(const Exec& exec, const GatherRows& a) {
-  const std::int64_t row_bytes = a.rows_RD.dim(1) * size_of(a.x_TD.dtype());
-  if (allows_vectors<std::byte>(row_bytes, a.rows_RD.bytes_begin(), a.x_TD.bytes_begin())) {
-    launch_gather<uint4>(exec, a);
-  } else if (size_of(a.x_TD.dtype()) == 4) {
-    launch_gather<std::uint32_t>(exec, a);
-  } else {
-    launch_gather<std::uint16_t>(exec, a);
-  }
+  const std::int64_t elem_bytes = size_of(a.x_TD.dtype());
+  with_word(a.rows_RD.dim(1) * elem_bytes, elem_bytes, a.rows_RD.bytes_begin(),
+            a.x_TD.bytes_begin(), [&](auto word) { launch_gather<decltype(word)>(exec, a); });
+}
+
+void scatter_rows(const Exec& exec, const ScatterRows& a) {
+  const std::int64_t elem_bytes = size_of(a.x_TD.dtype());
+  with_word(a.rows_RD.dim(1) * elem_bytes, elem_bytes, a.rows_RD.bytes_begin(),
+            a.x_TD.bytes_begin(), [&](auto word) { launch_scatter<decltype(word)>(exec, a); });
 }
 
 void combine_rows(const Exec& exec, const CombineRows& a) {

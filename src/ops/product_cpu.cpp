@@ -29,8 +29,11 @@ std::int64_t count_tiles(std::span<const Product> products, const TileShape& sha
   return count;
 }
 
-/// The largest tiles that still give each thread a few to choose from. No sum depends on it.
-TileShape tile_shape(std::span<const Product> products, std::int64_t threads) {
+/// The largest tiles that still give each thread a few to choose from. No packed sum depends on
+/// their shape; BLAS may round otherwise at the edge of a matrix, so that its tiles are fixed.
+TileShape tile_shape(std::span<const Product> products, ProductKernel kernel) {
+  if (kernel == ProductKernel::blas) return {kTileRows / 2, kTileColumns};
+  const std::int64_t threads = omp_get_max_threads();
   constexpr std::int64_t kLeast = 128, kTilesPerThread = 3;
   TileShape shape{kTileRows, kTileColumns};
   while (threads > 1 && count_tiles(products, shape) < kTilesPerThread * threads) {
@@ -64,7 +67,7 @@ void run_products(std::span<const Product> products, const ProductForm& form,
 
 void run_products(std::span<const Product> products, const ProductForm& form,
                   const TensorView& scratch, ProductKernel kernel) {
-  const TileShape shape = tile_shape(products, omp_get_max_threads());
+  const TileShape shape = tile_shape(products, kernel);
   std::vector<std::int64_t> first_tile{0};  // of each product, and the end
   for (const Product& p : products) first_tile.push_back(first_tile.back() + shape.tiles(p));
 #pragma omp parallel for schedule(dynamic)

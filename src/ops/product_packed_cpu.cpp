@@ -8,8 +8,8 @@
 namespace shoal::ops::cpu {
 namespace {
 
-// The inner block: both packed operands (512 KiB each) stay in a second-level cache.
-constexpr std::int64_t kBlockTiles = 16;
+// The inner block: both packed operands (768 KiB each) stay in a second-level cache.
+constexpr std::int64_t kBlockTiles = 24;
 constexpr std::int64_t kPanelsOfA = kTileRows / kPanel * kBlockTiles * kTileWords;
 constexpr std::int64_t kPanelsOfB = kTileColumns / kPanel * kBlockTiles * kTileWords;
 

@@ -1,10 +1,12 @@
 #include "shoal/ops/qk_norm_rope.hpp"
 
 #include "ops/contract.hpp"
-#include "ops/partials.hpp"
+#include "shoal/ops/partials.hpp"
 
 namespace shoal::ops {
 namespace {
+
+constexpr std::int64_t kMaxRows = std::int64_t{1} << 30;  // kernels number them in i32
 
 /// What all three have in common: T tokens, the packed projection and the angles.
 struct Common {
@@ -21,6 +23,8 @@ void check_common(const Common& a, Where at = Where::current()) {
   expect(a.layout.heads > 0 && a.layout.groups > 0 && a.layout.head_dim > 0 &&
              a.layout.head_dim % 2 == 0,
          "qk_norm_rope: heads, groups and an even head_dim must be positive", at);
+  expect(T * (a.layout.heads + a.layout.groups) <= kMaxRows,
+         "qk_norm_rope: at most 2^30 heads of tokens", at);
   expect_floating(a.qkv_TC, "qkv", at);
   expect_shape(a.qkv_TC, {T, a.layout.qkv_columns()}, "qkv", at);
   expect_tensor(a.cos_PC, table, DType::f32, "cos", at);
@@ -48,41 +52,26 @@ void qk_norm_rope_forward(const Exec& exec, const QkNormRopeForward& a) {
   cpu::qk_norm_rope_forward(exec, a);
 }
 
-void qk_norm_rope_backward_input(const Exec& exec, const QkNormRopeBackwardInput& a) {
-  check_common({a.qkv_TC, a.cos_PC, a.sin_PC, a.position_T, a.layout});
-  const std::int64_t T = a.position_T.dim(0);
-  const DType elem = a.qkv_TC.dtype();
-  expect_tensor(a.dqkv_TC, {T, a.layout.qkv_columns()}, elem, "dqkv");
-  expect_tensor(a.dqk_TC, {T, a.layout.qk_columns()}, elem, "dqk");
-  expect_optional(a.q_weight_d, {a.layout.head_dim}, elem, "q_weight");
-  expect_optional(a.k_weight_d, {a.layout.head_dim}, elem, "k_weight");
-  expect_optional(a.rstd_TJ, {T, a.layout.heads + a.layout.groups}, DType::f32, "rstd");
-  expect(
-      a.q_weight_d.absent() == a.k_weight_d.absent() && a.q_weight_d.absent() == a.rstd_TJ.absent(),
-      "qk_norm_rope: q_weight, k_weight and rstd come together");
-  if (exec.is_dry() || T == 0) return;
-  if constexpr (kHasCuda) {
-    if (exec.on_gpu()) return cuda::qk_norm_rope_backward_input(exec, a);
-  }
-  cpu::qk_norm_rope_backward_input(exec, a);
-}
-
-void qk_norm_rope_backward_weight(const Exec& exec, const QkNormRopeBackwardWeight& a) {
+void qk_norm_rope_backward(const Exec& exec, const QkNormRopeBackward& a) {
   check_common({a.qkv_TC, a.cos_PC, a.sin_PC, a.position_T, a.layout});
   const std::int64_t T = a.position_T.dim(0);
   const std::int64_t d = a.layout.head_dim;
-  expect_tensor(a.dqk_TC, {T, a.layout.qk_columns()}, a.qkv_TC.dtype(), "dqk");
-  expect_tensor(a.rstd_TJ, {T, a.layout.heads + a.layout.groups}, DType::f32, "rstd");
-  expect_tensor(a.dq_weight_d, {d}, DType::f32, "dq_weight");
-  expect_tensor(a.dk_weight_d, {d}, DType::f32, "dk_weight");
-  const ScratchScope scope{exec};
-  const TensorView part_q_Pd = scratch_parts(exec, T, d);
-  const TensorView part_k_Pd = scratch_parts(exec, T, d);
-  if (exec.is_dry()) return;
+  const DType elem = a.qkv_TC.dtype();
+  expect_tensor(a.dqkv_TC, {T, a.layout.qkv_columns()}, elem, "dqkv");
+  expect_optional(a.q_weight_d, {d}, elem, "q_weight");
+  expect_optional(a.k_weight_d, {d}, elem, "k_weight");
+  expect_optional(a.rstd_TJ, {T, a.layout.heads + a.layout.groups}, DType::f32, "rstd");
+  expect_optional(a.q_part_Pd, {part_count(T), d}, DType::f32, "q_part");
+  expect_optional(a.k_part_Pd, {part_count(T), d}, DType::f32, "k_part");
+  const bool norm = !a.q_weight_d.absent();
+  expect(norm != a.k_weight_d.absent() && norm != a.rstd_TJ.absent() &&
+             norm != a.q_part_Pd.absent() && norm != a.k_part_Pd.absent(),
+         "qk_norm_rope: weights, rstd and parts come together");
+  if (exec.is_dry() || T == 0) return;
   if constexpr (kHasCuda) {
-    if (exec.on_gpu()) return cuda::qk_norm_rope_backward_weight(exec, a, part_q_Pd, part_k_Pd);
+    if (exec.on_gpu()) return cuda::qk_norm_rope_backward(exec, a);
   }
-  cpu::qk_norm_rope_backward_weight(exec, a, part_q_Pd, part_k_Pd);
+  cpu::qk_norm_rope_backward(exec, a);
 }
 
 }  // namespace shoal::ops

@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "ops/cpu_math.hpp"
-#include "ops/partials.hpp"
+#include "shoal/ops/partials.hpp"
 #include "shoal/ops/qk_norm_rope.hpp"
 
 namespace shoal::ops::cpu {
@@ -81,16 +81,15 @@ void forward(const QkNormRopeForward& a) {
   }
 }
 
-/// One head of the backward pass; w null: rotation only.
+/// One head of the backward pass, in place; w null: rotation only.
 template <class Elem>
-void head_gradient(Elem* dx, const Elem* dy, const Elem* x, const Elem* w, float rstd,
-                   const Angles& r) {
+void head_gradient(Elem* dy, const Elem* x, const Elem* w, float rstd, const Angles& r) {
   if (w == nullptr) {
 #pragma omp simd
     for (std::int64_t i = 0; i < r.half; ++i) {
       const Pair g = unrotated(dy, i, r);
-      dx[i] = from_float<Elem>(g.a);
-      dx[i + r.half] = from_float<Elem>(g.b);
+      dy[i] = from_float<Elem>(g.a);
+      dy[i + r.half] = from_float<Elem>(g.b);
     }
     return;
   }
@@ -106,62 +105,58 @@ void head_gradient(Elem* dx, const Elem* dy, const Elem* x, const Elem* w, float
   for (std::int64_t i = 0; i < r.half; ++i) {
     const std::int64_t j = i + r.half;
     const Pair g = unrotated(dy, i, r);
-    dx[i] = from_float<Elem>(rstd * (g.a * to_float(w[i]) - to_float(x[i]) * along));
-    dx[j] = from_float<Elem>(rstd * (g.b * to_float(w[j]) - to_float(x[j]) * along));
+    dy[i] = from_float<Elem>(rstd * (g.a * to_float(w[i]) - to_float(x[i]) * along));
+    dy[j] = from_float<Elem>(rstd * (g.b * to_float(w[j]) - to_float(x[j]) * along));
   }
 }
 
+/// part (+)= the gradient of the weight through one head.
 template <class Elem>
-void backward_input(const QkNormRopeBackwardInput& a) {
-  const std::int64_t T = a.position_T.dim(0);
-  const std::int64_t d = a.layout.head_dim;
-  const std::int64_t J = a.layout.heads + a.layout.groups;
-  const float* rstd_TJ = optional_data<float>(a.rstd_TJ);
-#pragma omp parallel for if (T * J * d > kParallelWork)
-  for (std::int64_t t = 0; t < T; ++t) {
-    const Angles angles = angles_of(a, t);
-    for (std::int64_t j = 0; j < J; ++j) {
-      const std::int64_t at = t * a.layout.qkv_columns() + j * d;
-      const Elem* dy_d = a.dqk_TC.data<Elem>() + t * a.layout.qk_columns() + j * d;
-      const Elem* w_d = optional_data<Elem>(j < a.layout.heads ? a.q_weight_d : a.k_weight_d);
-      const float rstd = rstd_TJ == nullptr ? 1.0F : rstd_TJ[t * J + j];
-      head_gradient(a.dqkv_TC.data<Elem>() + at, dy_d, a.qkv_TC.data<Elem>() + at, w_d, rstd,
-                    angles);
-    }
-  }
-}
-
-template <class Elem>
-void backward_weight(const QkNormRopeBackwardWeight& a, const TensorView& part_q_Pd,
-                     const TensorView& part_k_Pd) {
-  const std::int64_t T = a.position_T.dim(0);
-  const std::int64_t d = a.layout.head_dim;
-  const std::int64_t J = a.layout.heads + a.layout.groups;
-  const std::int64_t size = part_size(T);
-#pragma omp parallel for if (T * J * d > kParallelWork)
-  for (std::int64_t p = 0; p < part_q_Pd.dim(0); ++p) {
-    float* part_q_d = part_q_Pd.data<float>() + p * d;
-    float* part_k_d = part_k_Pd.data<float>() + p * d;
-    std::fill_n(part_q_d, d, 0.0F);
-    std::fill_n(part_k_d, d, 0.0F);
-    for (std::int64_t t = p * size; t < std::min(T, (p + 1) * size); ++t) {
-      const Angles angles = angles_of(a, t);
-      for (std::int64_t j = 0; j < J; ++j) {
-        const Elem* x_d = a.qkv_TC.data<Elem>() + t * a.layout.qkv_columns() + j * d;
-        const Elem* dy_d = a.dqk_TC.data<Elem>() + t * a.layout.qk_columns() + j * d;
-        const float rstd = a.rstd_TJ.data<float>()[t * J + j];
-        float* part_d = j < a.layout.heads ? part_q_d : part_k_d;
+void add_weight_gradient(float* part_d, const Elem* dy, const Elem* x, float rstd,
+                         const Angles& r) {
 #pragma omp simd
-        for (std::int64_t i = 0; i < d / 2; ++i) {
-          const Pair g = unrotated(dy_d, i, angles);
-          part_d[i] += g.a * to_float(x_d[i]) * rstd;
-          part_d[i + d / 2] += g.b * to_float(x_d[i + d / 2]) * rstd;
-        }
-      }
+  for (std::int64_t i = 0; i < r.half; ++i) {
+    const Pair g = unrotated(dy, i, r);
+    part_d[i] += g.a * to_float(x[i]) * rstd;
+    part_d[i + r.half] += g.b * to_float(x[i + r.half]) * rstd;
+  }
+}
+
+/// The heads of one token.
+template <class Elem>
+void token_gradient(const QkNormRopeBackward& a, std::int64_t t, float* part_q_d, float* part_k_d) {
+  const std::int64_t d = a.layout.head_dim, J = a.layout.heads + a.layout.groups;
+  const float* rstd_TJ = optional_data<float>(a.rstd_TJ);
+  const Angles angles = angles_of(a, t);
+  for (std::int64_t j = 0; j < J; ++j) {
+    const bool query = j < a.layout.heads;
+    const std::int64_t at = t * a.layout.qkv_columns() + j * d;
+    const Elem* x_d = a.qkv_TC.data<Elem>() + at;
+    const Elem* w_d = optional_data<Elem>(query ? a.q_weight_d : a.k_weight_d);
+    Elem* dy_d = a.dqkv_TC.data<Elem>() + at;
+    const float rstd = rstd_TJ == nullptr ? 1.0F : rstd_TJ[t * J + j];
+    if (w_d != nullptr) add_weight_gradient(query ? part_q_d : part_k_d, dy_d, x_d, rstd, angles);
+    head_gradient(dy_d, x_d, w_d, rstd, angles);
+  }
+}
+
+template <class Elem>
+void backward(const QkNormRopeBackward& a) {
+  const std::int64_t T = a.position_T.dim(0), d = a.layout.head_dim, size = part_size(T);
+#pragma omp parallel for if (T * a.layout.qk_columns() > kParallelWork)
+  for (std::int64_t p = 0; p < part_count(T); ++p) {
+    float* part_q_d = nullptr;
+    float* part_k_d = nullptr;
+    if (!a.q_part_Pd.absent()) {
+      part_q_d = a.q_part_Pd.data<float>() + p * d;
+      part_k_d = a.k_part_Pd.data<float>() + p * d;
+      std::fill_n(part_q_d, d, 0.0F);
+      std::fill_n(part_k_d, d, 0.0F);
+    }
+    for (std::int64_t t = p * size; t < std::min(T, (p + 1) * size); ++t) {
+      token_gradient<Elem>(a, t, part_q_d, part_k_d);
     }
   }
-  sum_parts(a.dq_weight_d, part_q_Pd, a.accumulate);
-  sum_parts(a.dk_weight_d, part_k_Pd, a.accumulate);
 }
 
 }  // namespace
@@ -169,13 +164,8 @@ void backward_weight(const QkNormRopeBackwardWeight& a, const TensorView& part_q
 void qk_norm_rope_forward(const Exec&, const QkNormRopeForward& a) {
   with_elem(a.qkv_TC.dtype(), [&](auto elem) { forward<decltype(elem)>(a); });
 }
-void qk_norm_rope_backward_input(const Exec&, const QkNormRopeBackwardInput& a) {
-  with_elem(a.qkv_TC.dtype(), [&](auto elem) { backward_input<decltype(elem)>(a); });
-}
-void qk_norm_rope_backward_weight(const Exec&, const QkNormRopeBackwardWeight& a,
-                                  const TensorView& part_q_Pd, const TensorView& part_k_Pd) {
-  with_elem(a.qkv_TC.dtype(),
-            [&](auto elem) { backward_weight<decltype(elem)>(a, part_q_Pd, part_k_Pd); });
+void qk_norm_rope_backward(const Exec&, const QkNormRopeBackward& a) {
+  with_elem(a.qkv_TC.dtype(), [&](auto elem) { backward<decltype(elem)>(a); });
 }
 
 }  // namespace shoal::ops::cpu

@@ -1,112 +1,77 @@
-// Per-head RMSNorm and rotary embedding. One warp a head of one token; a lane takes N neighbouring
-// elements of the first half and the N they are rotated with in the second.
+// Per-head RMSNorm and rotary embedding, forward. Each group of lanes takes a few heads one after
+// the other; the next one is on its way meanwhile.
 #include "ops/qk_norm_rope.cuh"
 
 namespace shoal::ops::cuda {
 namespace {
 
-constexpr int kWarps = 8;     // of a block
-constexpr int kMaxWidth = 2;  // 32 lanes of two cover the half of a head of 128
-constexpr dim3 kBlock{kWarpSize, kWarps};
-
-template <class Elem>
-unsigned blocks_of(const HeadsCommon<Elem>& c) {
-  return blocks_for(c.T * (c.heads + c.groups), kWarps);
-}
-
-/// Index of this warp among all (t, j); blocks are (lanes, warps).
-__device__ std::int64_t warp_index() {
-  return std::int64_t{blockIdx.x} * kWarps + threadIdx.y;
-}
+constexpr int kThreads = 256;
+constexpr int kRows = 8;  // heads that a group of lanes takes one after the other
 
 template <class Elem>
 struct Forward {
   HeadsCommon<Elem> c;
   Elem* qk_TC;
   float* rstd_TJ;
-  const Elem* q_weight_d;  ///< null: no norm
-  const Elem* k_weight_d;
+  std::int64_t qk_columns;
   float eps;
 };
 
-template <class Elem, int N>
-__global__ void forward_kernel(Forward<Elem> a) {
-  const std::int64_t index = warp_index();
-  const int J = a.c.heads + a.c.groups;
-  if (index >= a.c.T * J) return;  // uniform over the warp
-  const HeadIndex h = a.c.head(index / J, static_cast<int>(index % J));
-  const int half = a.c.half;
-  const int first = static_cast<int>(threadIdx.x) * N;
-  const Elem* x_d = a.c.qkv_TC + a.c.qkv_at(h);
-  const Elem* w_d = h.is_query ? a.q_weight_d : a.k_weight_d;
-  float rstd = 1.0F;
-  if (w_d != nullptr) {
-    float square = 0.0F;
-    for (int i = first; i < half; i += kWarpSize * N) {
-      const Halves<N> x = load_halves<N>(x_d, i, half);
-      square += total(times(x, x));
-    }
-    rstd = 1.0F / sqrtf(warp_sum(square) / static_cast<float>(2 * half) + a.eps);
-    if (threadIdx.x == 0) a.rstd_TJ[a.c.rstd_at(h)] = rstd;
-  }
-  for (int i = first; i < half; i += kWarpSize * N) {
-    Halves<N> x = load_halves<N>(x_d, i, half);
-    if (w_d != nullptr) x = times(x, load_halves<N>(w_d, i, half));
-    Halves<N> y = rotate(x, h, i, 1.0F);
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-      y.a.v[k] *= rstd;
-      y.b.v[k] *= rstd;
-    }
-    store_halves(a.qk_TC + a.c.qk_at(h), i, half, y);
-  }
+/// What a lane reads of one head ahead of its turn.
+template <class Elem, int N, int kChunks>
+struct Row {
+  HeadPiece<Elem, N, kChunks> x;
+  int position;
+};
+template <int N, int kChunks, class Elem>
+__device__ Row<Elem, N, kChunks> load_row(const HeadsCommon<Elem>& c, const HeadCursor& at,
+                                          const LanePlace& place) {
+  Row<Elem, N, kChunks> row{};
+  if (at.token >= c.T) return row;
+  row.x = load_head<N, kChunks>(c.qkv_TC + c.qkv_at(at.token, at.head), place);
+  row.position = c.position_T[at.token];
+  return row;
 }
 
-template <class Elem>
-struct BackwardInput {
-  HeadsCommon<Elem> c;
-  Elem* dqkv_TC;
-  const Elem* dqk_TC;
-  const float* rstd_TJ;
-  const Elem* q_weight_d;  ///< null: no norm
-  const Elem* k_weight_d;
-};
-
-template <class Elem, int N>
-__global__ void backward_input_kernel(BackwardInput<Elem> a) {
-  const std::int64_t index = warp_index();
-  const int J = a.c.heads + a.c.groups;
-  if (index >= a.c.T * J) return;
-  const HeadIndex h = a.c.head(index / J, static_cast<int>(index % J));
-  const int half = a.c.half;
-  const int first = static_cast<int>(threadIdx.x) * N;
-  const Elem* x_d = a.c.qkv_TC + a.c.qkv_at(h);
-  const Elem* dy_d = a.dqk_TC + a.c.qk_at(h);
-  const Elem* w_d = h.is_query ? a.q_weight_d : a.k_weight_d;
-  float rstd = 1.0F;
-  float along = 0.0F;
-  if (w_d != nullptr) {
-    float dot = 0.0F;
-    for (int i = first; i < half; i += kWarpSize * N) {
-      const Halves<N> g = rotate(load_halves<N>(dy_d, i, half), h, i, -1.0F);
-      const Halves<N> wx = times(load_halves<N>(w_d, i, half), load_halves<N>(x_d, i, half));
-      dot += total(times(g, wx));
-    }
-    rstd = a.rstd_TJ[a.c.rstd_at(h)];
-    along = warp_sum(dot) * rstd * rstd / static_cast<float>(2 * half);
-  }
-  for (int i = first; i < half; i += kWarpSize * N) {
-    Halves<N> g = rotate(load_halves<N>(dy_d, i, half), h, i, -1.0F);
-    if (w_d != nullptr) {
-      const Halves<N> x = load_halves<N>(x_d, i, half);
-      g = times(g, load_halves<N>(w_d, i, half));
+#ifndef FWD_MIN
+#define FWD_MIN 4
+#endif
+template <class Elem, int N, int kChunks>
+__global__ void __launch_bounds__(kThreads, kChunks == 1 ? FWD_MIN : 1)
+    forward_kernel(Forward<Elem> a, int lanes) {
+  const int J = a.c.heads + a.c.groups, half = a.c.half;
+  const LanePlace place = lane_place<N>(lanes, half);
+  const int groups = kThreads / lanes, group = static_cast<int>(threadIdx.x) / lanes;
+  HeadCursor at{static_cast<int>(blockIdx.x) * groups * kRows + group, groups, J};
+  Row<Elem, N, kChunks> next = load_row<N, kChunks>(a.c, at, place);
+  for (int turn = 0; turn < kRows; ++turn) {
+    const Row<Elem, N, kChunks> row = next;
+    const HeadCursor now = at;
+    at.next();
+    if (turn + 1 < kRows) next = load_row<N, kChunks>(a.c, at, place);
+    const bool valid = now.token < a.c.T;  // lanes beyond the last head help to sum
+    const Elem* w_d = now.head < a.c.heads ? a.c.q_weight_d : a.c.k_weight_d;
+    HeadPiece<Elem, N, kChunks> w{};
+    const auto angles = load_angles<N, kChunks>(a.c, row.position, place);
+    float rstd = 1.0F;
+    if (w_d != nullptr) {  // the same for all heads
+      w = load_head<N, kChunks>(w_d, place);
+      float square = 0.0F;
 #pragma unroll
-      for (int k = 0; k < N; ++k) {
-        g.a.v[k] = rstd * (g.a.v[k] - x.a.v[k] * along);
-        g.b.v[k] = rstd * (g.b.v[k] - x.b.v[k] * along);
+      for (int c = 0; c < kChunks; ++c) {
+        square = add_dot(square, to_floats(row.x.at[c]), to_floats(row.x.at[c]));
       }
+      rstd = rsqrtf(head_sum(square, lanes) / static_cast<float>(2 * half) + a.eps);
+      if (valid && place.first == 0) a.rstd_TJ[a.c.rstd_at(now.token, now.head)] = rstd;
     }
-    store_halves(a.dqkv_TC + a.c.qkv_at(h), i, half, g);
+    Elem* y_d = a.qk_TC + now.token * a.qk_columns + std::int64_t{now.head} * 2 * half;
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+      if (!valid || !place.has(c)) continue;
+      Halves<float, N> y = to_floats(row.x.at[c]);
+      if (w_d != nullptr) y = times(y, to_floats(w.at[c]));
+      store_halves(y_d, place, c, rotate(y, angles.at[c], 1.0F, rstd));
+    }
   }
 }
 
@@ -118,33 +83,18 @@ void qk_norm_rope_forward(const Exec& exec, const QkNormRopeForward& a) {
     const Forward<Elem> args{.c = common_of<Elem>(a),
                              .qk_TC = device_data<Elem>(a.qk_TC),
                              .rstd_TJ = device_data<float>(a.rstd_TJ),
-                             .q_weight_d = device_data<Elem>(a.q_weight_d),
-                             .k_weight_d = device_data<Elem>(a.k_weight_d),
+                             .qk_columns = a.layout.qk_columns(),
                              .eps = a.eps};
-    const bool pairs =
-        allows_vectors<Elem, kMaxWidth>(args.c.half, args.c.qkv_TC, args.c.cos_PC, args.c.sin_PC,
-                                        args.qk_TC, args.q_weight_d, args.k_weight_d);
-    const auto kernel = pairs ? forward_kernel<Elem, kMaxWidth> : forward_kernel<Elem, 1>;
-    kernel<<<blocks_of(args.c), kBlock, 0, exec.cuda().stream>>>(args);
-  });
-  check_launch();
-}
-
-void qk_norm_rope_backward_input(const Exec& exec, const QkNormRopeBackwardInput& a) {
-  with_device_elem(a.qkv_TC.dtype(), [&](auto elem) {
-    using Elem = decltype(elem);
-    const BackwardInput<Elem> args{.c = common_of<Elem>(a),
-                                   .dqkv_TC = device_data<Elem>(a.dqkv_TC),
-                                   .dqk_TC = device_data<Elem>(a.dqk_TC),
-                                   .rstd_TJ = device_data<float>(a.rstd_TJ),
-                                   .q_weight_d = device_data<Elem>(a.q_weight_d),
-                                   .k_weight_d = device_data<Elem>(a.k_weight_d)};
-    const bool pairs = allows_vectors<Elem, kMaxWidth>(args.c.half, args.c.qkv_TC, args.c.cos_PC,
-                                                       args.c.sin_PC, args.dqkv_TC, args.dqk_TC,
-                                                       args.q_weight_d, args.k_weight_d);
-    const auto kernel =
-        pairs ? backward_input_kernel<Elem, kMaxWidth> : backward_input_kernel<Elem, 1>;
-    kernel<<<blocks_of(args.c), kBlock, 0, exec.cuda().stream>>>(args);
+    const auto launch = [&](auto split) {
+      using Split = decltype(split);
+      const int lanes = Split::lanes(args.c.half);
+      const std::int64_t rows = args.c.T * (args.c.heads + args.c.groups);
+      forward_kernel<Elem, Split::kWidth, Split::kTimes>
+          <<<blocks_for(rows, kThreads / lanes * kRows), kThreads, 0, exec.cuda().stream>>>(args,
+                                                                                            lanes);
+    };
+    with_head_split<Elem>(args.c.half, launch, args.c.qkv_TC, args.c.cos_PC, args.c.sin_PC,
+                          args.qk_TC, args.c.q_weight_d, args.c.k_weight_d);
   });
   check_launch();
 }

@@ -1,7 +1,7 @@
 #include "shoal/ops/rmsnorm.hpp"
 
 #include "ops/contract.hpp"
-#include "ops/partials.hpp"
+#include "shoal/ops/partials.hpp"
 
 namespace shoal::ops {
 
@@ -23,37 +23,22 @@ void rmsnorm_forward(const Exec& exec, const RmsNormForward& a) {
   cpu::rmsnorm_forward(exec, a);
 }
 
-void rmsnorm_backward_input(const Exec& exec, const RmsNormBackwardInput& a) {
+void rmsnorm_backward(const Exec& exec, const RmsNormBackward& a) {
   const Shape shape{a.x_TD.dim(0), a.x_TD.dim(1)};
   const DType elem = a.x_TD.dtype();
   expect_floating(a.x_TD, "x");
   expect_shape(a.x_TD, shape, "x");
   expect_tensor(a.dx_TD, shape, elem, "dx");
+  expect_tensor(a.part_PD, {part_count(shape[0]), shape[1]}, DType::f32, "part");
   expect_tensor(a.dy_TD, shape, elem, "dy");
   expect_tensor(a.w_D, {shape[1]}, elem, "w");
   expect_tensor(a.rstd_T, {shape[0]}, DType::f32, "rstd");
   expect_optional(a.add_TD, shape, elem, "add");
   if (exec.is_dry() || shape.elements() == 0) return;
   if constexpr (kHasCuda) {
-    if (exec.on_gpu()) return cuda::rmsnorm_backward_input(exec, a);
+    if (exec.on_gpu()) return cuda::rmsnorm_backward(exec, a);
   }
-  cpu::rmsnorm_backward_input(exec, a);
-}
-
-void rmsnorm_backward_weight(const Exec& exec, const RmsNormBackwardWeight& a) {
-  const Shape shape{a.x_TD.dim(0), a.x_TD.dim(1)};
-  expect_floating(a.x_TD, "x");
-  expect_shape(a.x_TD, shape, "x");
-  expect_tensor(a.dy_TD, shape, a.x_TD.dtype(), "dy");
-  expect_tensor(a.dw_D, {shape[1]}, DType::f32, "dw");
-  expect_tensor(a.rstd_T, {shape[0]}, DType::f32, "rstd");
-  const ScratchScope scope{exec};
-  const TensorView part_PD = scratch_parts(exec, shape[0], shape[1]);
-  if (exec.is_dry() || shape[1] == 0) return;
-  if constexpr (kHasCuda) {
-    if (exec.on_gpu()) return cuda::rmsnorm_backward_weight(exec, a, part_PD);
-  }
-  cpu::rmsnorm_backward_weight(exec, a, part_PD);
+  cpu::rmsnorm_backward(exec, a);
 }
 
 }  // namespace shoal::ops

@@ -1,26 +1,28 @@
 #include "ops/cuda_common.cuh"
 #include "ops/permute_detail.hpp"
 
-// A stable counting sort of the slots by expert. Each block owns one chunk of consecutive slots:
-// histograms of the chunks, for each expert a prefix sum over chunks, then ranks inside the chunk.
-// Every rank counts the earlier slots of the same expert, so the order needs no luck.
+// A stable counting sort of the slots by expert in two kernels. Each block owns one chunk of
+// consecutive slots: first a histogram of the chunk; then, from the histograms of all chunks, how
+// many slots of each expert lie in earlier chunks, and ranks inside the chunk. Every rank counts
+// the earlier slots of the same expert, so the order needs no luck.
 namespace shoal::ops::cuda {
 namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpSize;
-constexpr int kChunk = static_cast<int>(kPlanChunk);
-constexpr int kWarpSlots = kChunk / kWarps;  // each warp ranks consecutive slots of its chunk
+constexpr int kRound = static_cast<int>(kPlanRound);
+constexpr int kWarpSlots = kRound / kWarps;  // each warp ranks consecutive slots of a round
 static_assert(kWarpSlots % kWarpSize == 0);
+constexpr int kSteps = kWarpSlots / kWarpSize;
 
 struct Plan {
   std::int32_t* count_E;
   std::int32_t* offset_E1;
   std::int32_t* row_of_slot;
   std::int32_t* slot_of_row;
-  std::int32_t* before_CE;  ///< histograms, then how many slots of e lie in earlier chunks
+  std::int32_t* histogram_CE;
   const std::int32_t* index;
-  std::int64_t slots, rows, chunks;
+  std::int64_t slots, rows, chunks, chunk;  ///< chunk: slots of one
   int E;
   std::int32_t capacity;
 };
@@ -29,14 +31,14 @@ __global__ void __launch_bounds__(kThreads) histogram_kernel(Plan p) {
   extern __shared__ std::int32_t histogram_E[];
   for (int e = threadIdx.x; e < p.E; e += kThreads) histogram_E[e] = 0;
   __syncthreads();
-  const std::int64_t begin = std::int64_t{blockIdx.x} * kChunk;
-  for (int i = threadIdx.x; i < kChunk && begin + i < p.slots; i += kThreads) {
-    const int e = p.index[begin + i];
+  const std::int64_t begin = blockIdx.x * p.chunk, end = min(begin + p.chunk, p.slots);
+  for (std::int64_t slot = begin + threadIdx.x; slot < end; slot += kThreads) {
+    const int e = p.index[slot];
     if (e >= 0) atomicAdd(&histogram_E[e], 1);  // integers: any order gives the same sum
   }
   __syncthreads();
   for (int e = threadIdx.x; e < p.E; e += kThreads) {
-    p.before_CE[std::int64_t{blockIdx.x} * p.E + e] = histogram_E[e];
+    p.histogram_CE[std::int64_t{blockIdx.x} * p.E + e] = histogram_E[e];
   }
 }
 
@@ -50,95 +52,158 @@ __device__ std::int32_t inclusive_warp_scan(std::int32_t x) {
   return x;
 }
 
-/// One warp per expert: exclusive prefix sum over the chunks, and the rows it keeps.
-__global__ void __launch_bounds__(kThreads) prefix_kernel(Plan p) {
-  const std::int64_t e = thread_index() / kWarpSize;
-  if (e >= p.E) return;  // the same for the whole warp
-  const int lane = threadIdx.x % kWarpSize;
-  std::int32_t total = 0;
-  for (std::int64_t first = 0; first < p.chunks; first += kWarpSize) {
-    const std::int64_t c = first + lane;
-    const std::int32_t count = c < p.chunks ? p.before_CE[c * p.E + e] : 0;
-    const std::int32_t scanned = inclusive_warp_scan(count);
-    if (c < p.chunks) p.before_CE[c * p.E + e] = total + scanned - count;
-    total += __shfl_sync(kFullWarp, scanned, kWarpSize - 1);
+/// A block's shared memory: offsets; for each expert its slots, and those of them that come before
+/// the round; for each warp of the block a counter per expert.
+struct Shared {
+  std::int32_t* offset_E1;
+  std::int32_t* total_E;
+  std::int32_t* before_E;
+  std::int32_t* rank_WE;
+
+  [[nodiscard]] static std::size_t bytes(int E) {
+    return sizeof(std::int32_t) * static_cast<std::size_t>(E + 1 + (2 + kWarps) * E);
   }
-  if (lane == 0) p.count_E[e] = min(total, p.capacity);
+  __device__ Shared(std::int32_t* raw, int E)
+      : offset_E1{raw}, total_E{raw + E + 1}, before_E{total_E + E}, rank_WE{before_E + E} {}
+  /// The calling warp's counters.
+  [[nodiscard]] __device__ std::int32_t* rank_E(int E) const {
+    return rank_WE + static_cast<int>(threadIdx.x) / kWarpSize * E;
+  }
+};
+
+/// Adds up the histograms, of all chunks and of those before this block's; neighbouring threads
+/// take neighbouring experts.
+__device__ void add_histograms(const Shared& shared, const Plan& p) {
+  const int width = min((p.E + kWarpSize - 1) / kWarpSize * kWarpSize, kThreads);
+  const int teams = kThreads / width, team = static_cast<int>(threadIdx.x) / width;
+  if (team >= teams) return;
+  for (int e = static_cast<int>(threadIdx.x) % width; e < p.E; e += width) {
+    std::int32_t total = 0, before = 0;
+#pragma unroll 8
+    for (std::int64_t c = team; c < p.chunks; c += teams) {
+      const std::int32_t count = p.histogram_CE[c * p.E + e];
+      total += count;
+      before += c < blockIdx.x ? count : 0;
+    }
+    atomicAdd(&shared.total_E[e], total);  // integers: any order gives the same sum
+    atomicAdd(&shared.before_E[e], before);
+  }
 }
 
-/// Exclusive prefix sum of count_E into shared offset_E1, by the first warp of the block.
-__device__ void scan_offsets(std::int32_t* offset_E1, const Plan& p) {
+/// Exclusive prefix sum of the rows that experts keep, by the first warp of the block.
+__device__ void scan_offsets(const Shared& shared, const Plan& p) {
   if (threadIdx.x >= kWarpSize) return;
   std::int32_t total = 0;
   for (int first = 0; first < p.E; first += kWarpSize) {
     const int e = first + static_cast<int>(threadIdx.x);
-    const std::int32_t scanned = inclusive_warp_scan(e < p.E ? p.count_E[e] : 0);
-    if (e < p.E) offset_E1[e + 1] = total + scanned;
+    const std::int32_t kept = e < p.E ? min(shared.total_E[e], p.capacity) : 0;
+    const std::int32_t scanned = inclusive_warp_scan(kept);
+    if (e < p.E) shared.offset_E1[e + 1] = total + scanned;
     total += __shfl_sync(kFullWarp, scanned, kWarpSize - 1);
   }
-  if (threadIdx.x == 0) offset_E1[0] = 0;
+  if (threadIdx.x == 0) shared.offset_E1[0] = 0;
 }
 
-/// The warp's slot of one round, and which lanes hold the same expert.
-struct Peers {
-  std::int64_t slot;
-  int expert;  ///< -1: none, or beyond the last slot
-  unsigned lanes;
-  __device__ int earlier() const {  ///< peers on lower lanes
-    return __popc(lanes & ((1U << (threadIdx.x % kWarpSize)) - 1U));
+/// The slots of this thread in one round, a warp's being neighbours in each step, and which lanes
+/// hold the same expert.
+struct OwnSlots {
+  std::int64_t first;  ///< of the first step
+  int expert[kSteps];  ///< -1: none, or beyond the last slot
+  unsigned peers[kSteps];
+
+  __device__ void load(const Plan& p, std::int64_t round) {
+    first = round + static_cast<int>(threadIdx.x) / kWarpSize * kWarpSlots +
+            static_cast<int>(threadIdx.x) % kWarpSize;
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      expert[step] = slot(step) < p.slots ? p.index[slot(step)] : -1;
+    }
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      peers[step] = __match_any_sync(kFullWarp, expert[step]);
+    }
+  }
+  [[nodiscard]] __device__ std::int64_t slot(int step) const {
+    return first + step * kWarpSize;
+  }
+  /// Peers on lower lanes.
+  [[nodiscard]] __device__ int earlier(int step) const {
+    return __popc(peers[step] & ((1U << (threadIdx.x % kWarpSize)) - 1U));
   }
 };
-__device__ Peers find_peers(const Plan& p, int round) {
-  const std::int64_t slot = std::int64_t{blockIdx.x} * kChunk +
-                            static_cast<int>(threadIdx.x) / kWarpSize * kWarpSlots +
-                            round * kWarpSize + static_cast<int>(threadIdx.x) % kWarpSize;
-  const int expert = slot < p.slots ? p.index[slot] : -1;
-  return {slot, expert, __match_any_sync(kFullWarp, expert)};
-}
 
-/// Shared memory: offsets [E+1], then for each warp of the block a counter per expert [warps, E].
-__global__ void __launch_bounds__(kThreads) place_kernel(Plan p) {
-  extern __shared__ std::int32_t offset_E1[];
-  std::int32_t* rank_WE = offset_E1 + p.E + 1;
-  std::int32_t* rank_E = rank_WE + static_cast<int>(threadIdx.x) / kWarpSize * p.E;
-  for (int i = threadIdx.x; i < kWarps * p.E; i += kThreads) rank_WE[i] = 0;
-  scan_offsets(offset_E1, p);
+/// Counts the round's slots for each warp, then turns the counts into the warps' first ranks.
+__device__ void rank_warps(const Shared& shared, const Plan& p, const OwnSlots& own) {
+  std::int32_t* rank_E = shared.rank_E(p.E);
+  for (int i = threadIdx.x; i < kWarps * p.E; i += kThreads) shared.rank_WE[i] = 0;
   __syncthreads();
-  for (int round = 0; round < kWarpSlots / kWarpSize; ++round) {
-    const Peers peers = find_peers(p, round);
-    if (peers.expert >= 0 && peers.earlier() == 0) rank_E[peers.expert] += __popc(peers.lanes);
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    const int expert = own.expert[step];
+    if (expert >= 0 && own.earlier(step) == 0) rank_E[expert] += __popc(own.peers[step]);
     __syncwarp();
   }
   __syncthreads();
-  for (int e = threadIdx.x; e < p.E && p.chunks > 0; e += kThreads) {
-    std::int32_t before = p.before_CE[std::int64_t{blockIdx.x} * p.E + e];
+  for (int e = threadIdx.x; e < p.E; e += kThreads) {
+    std::int32_t before = shared.before_E[e];
     for (int warp = 0; warp < kWarps; ++warp) {
-      const std::int32_t count = rank_WE[warp * p.E + e];
-      rank_WE[warp * p.E + e] = before;
+      const std::int32_t count = shared.rank_WE[warp * p.E + e];
+      shared.rank_WE[warp * p.E + e] = before;
       before += count;
     }
+    shared.before_E[e] = before;
   }
   __syncthreads();
-  for (int round = 0; round < kWarpSlots / kWarpSize; ++round) {
-    const Peers peers = find_peers(p, round);
-    const std::int32_t rank = peers.expert >= 0 ? rank_E[peers.expert] + peers.earlier() : 0;
+}
+
+/// Gives the round's slots their rows.
+__device__ void place_round(const Shared& shared, const Plan& p, const OwnSlots& own) {
+  std::int32_t* rank_E = shared.rank_E(p.E);
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    const int expert = own.expert[step];
+    const std::int64_t slot = own.slot(step);
+    const std::int32_t rank = expert >= 0 ? rank_E[expert] + own.earlier(step) : 0;
     __syncwarp();  // all have read the counters
-    if (peers.expert >= 0) {
+    if (expert >= 0) {
       const bool kept = rank < p.capacity;
-      const std::int32_t row = kept ? offset_E1[peers.expert] + rank : -1;
-      p.row_of_slot[peers.slot] = row;
-      if (kept) p.slot_of_row[row] = static_cast<std::int32_t>(peers.slot);
-      if (peers.earlier() == 0) rank_E[peers.expert] += __popc(peers.lanes);
-    } else if (peers.slot < p.slots) {
-      p.row_of_slot[peers.slot] = -1;
+      const std::int32_t row = kept ? shared.offset_E1[expert] + rank : -1;
+      p.row_of_slot[slot] = row;
+      if (kept) p.slot_of_row[row] = static_cast<std::int32_t>(slot);
+      if (own.earlier(step) == 0) rank_E[expert] += __popc(own.peers[step]);
+    } else if (slot < p.slots) {
+      p.row_of_slot[slot] = -1;
     }
     __syncwarp();
   }
-  for (std::int64_t r = offset_E1[p.E] + thread_index(); r < p.rows; r += thread_count()) {
+}
+
+__global__ void __launch_bounds__(kThreads) place_kernel(Plan p) {
+  extern __shared__ std::int32_t raw[];
+  const Shared shared{raw, p.E};
+  const std::int64_t begin = blockIdx.x * p.chunk, end = min(begin + p.chunk, p.slots);
+  OwnSlots own;
+  own.load(p, begin);
+  for (int e = threadIdx.x; e < p.E; e += kThreads) shared.total_E[e] = shared.before_E[e] = 0;
+  __syncthreads();
+  add_histograms(shared, p);
+  __syncthreads();
+  scan_offsets(shared, p);
+  for (std::int64_t round = begin; round < end; round += kRound) {
+    if (round > begin) own.load(p, round);
+    rank_warps(shared, p, own);
+    place_round(shared, p, own);
+    __syncthreads();
+  }
+  __syncthreads();
+  for (std::int64_t r = shared.offset_E1[p.E] + thread_index(); r < p.rows; r += thread_count()) {
     p.slot_of_row[r] = -1;
   }
   if (blockIdx.x != 0) return;
-  for (int e = threadIdx.x; e <= p.E; e += kThreads) p.offset_E1[e] = offset_E1[e];
+  for (int e = threadIdx.x; e <= p.E; e += kThreads) {
+    p.offset_E1[e] = shared.offset_E1[e];
+    if (e < p.E) p.count_E[e] = min(shared.total_E[e], p.capacity);
+  }
 }
 
 }  // namespace
@@ -152,23 +217,21 @@ void route_plan(const Exec& exec, const RoutePlan& a) {
       .offset_E1 = device_data<std::int32_t>(a.offset_E1),
       .row_of_slot = device_data<std::int32_t>(a.row_of_slot_TK),
       .slot_of_row = device_data<std::int32_t>(a.slot_of_row_R),
-      .before_CE = device_data<std::int32_t>(histograms),
+      .histogram_CE = device_data<std::int32_t>(histograms),
       .index = device_data<std::int32_t>(a.index_TK),
       .slots = slots,
       .rows = a.slot_of_row_R.dim(0),
       .chunks = histograms.dim(0),
+      .chunk = plan_chunk(slots),
       .E = static_cast<int>(E),
       .capacity = static_cast<std::int32_t>(a.capacity == 0 ? slots : std::min(a.capacity, slots))};
   const auto stream = exec.cuda().stream;
+  const unsigned blocks = blocks_for(slots, plan.chunk);
   if (plan.chunks > 0) {
-    histogram_kernel<<<blocks_for(slots, kChunk), kThreads, sizeof(std::int32_t) * E, stream>>>(
-        plan);
+    histogram_kernel<<<blocks, kThreads, sizeof(std::int32_t) * E, stream>>>(plan);
     check_launch();
   }
-  prefix_kernel<<<blocks_for(E, kWarps), kThreads, 0, stream>>>(plan);
-  check_launch();
-  const auto shared = sizeof(std::int32_t) * static_cast<std::size_t>(E + 1 + kWarps * E);
-  place_kernel<<<blocks_for(slots, kChunk), kThreads, shared, stream>>>(plan);
+  place_kernel<<<blocks, kThreads, Shared::bytes(plan.E), stream>>>(plan);
   check_launch();
 }
 

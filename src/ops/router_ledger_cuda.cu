@@ -25,6 +25,7 @@ __global__ void ledger_kernel(LedgerKernel a) {
   for (std::int64_t e = threadIdx.x; e < a.E; e += kThreads) {
     std::int64_t count = 0;
     float product = 0.0F;
+#pragma unroll 8
     for (std::int64_t s = 0; s < a.S; ++s) {
       count += a.count_SE[s * a.E + e];
       product += static_cast<float>(a.group_SE[s * a.E + e]) * a.mean_SE[s * a.E + e];
@@ -33,9 +34,16 @@ __global__ void ledger_kernel(LedgerKernel a) {
     aux += product * a.share;
   }
   aux = block_sum(aux);
+  // Integer additions: the order in which threads arrive does not show.
+  __shared__ std::int32_t kept;
+  if (threadIdx.x == 0) kept = 0;
+  __syncthreads();
+  std::int32_t own = 0;
+  for (std::int64_t e = threadIdx.x; e < a.kept_count; e += kThreads) own += a.kept_E[e];
+  own = __reduce_add_sync(kFullWarp, own);
+  if (threadIdx.x % kWarpSize == 0) atomicAdd(&kept, own);
+  __syncthreads();
   if (threadIdx.x != 0) return;
-  std::int64_t kept = 0;
-  for (std::int64_t e = 0; e < a.kept_count; ++e) kept += a.kept_E[e];
   a.sums[0] += *a.entropy_sum;
   a.sums[1] += *a.z_sum;
   a.sums[2] += aux;

@@ -19,7 +19,8 @@ TensorView scratch_copy(const Exec& exec, const ConstTensorView& x_TD) {
   return scratch(exec, {copied_rows(exec, x_TD.dim(0)), x_TD.dim(1)}, DType::f32);
 }
 
-/// Calls body(first, count, rows of the copy) for parts of the tokens.
+/// Calls body(first, count, rows of the copy) for parts of the tokens. On a dry Exec the ops in it
+/// count what they take.
 template <class Body>
 void for_copied_rows(const TensorView& copy, std::int64_t tokens, const Body& body) {
   const std::int64_t step = copy.absent() ? tokens : copy.dim(0);
@@ -55,7 +56,6 @@ void input_gradient_by_parts(const Exec& exec, const RouterInputGradient& a,
 
 void weight_gradient_by_parts(const Exec& exec, const RouterWeightGradient& a,
                               const TensorView& copy) {
-  if (a.x_TD.dim(0) == 0 && a.accumulate == Accumulate::overwrite) return zero(exec, a.dw_ED);
   Accumulate accumulate = a.accumulate;
   for_copied_rows(copy, a.x_TD.dim(0), [&](std::int64_t first, std::int64_t count, auto part) {
     gemm_tn(exec, {.c = a.dw_ED,
@@ -75,9 +75,9 @@ void router_logits(const Exec& exec, const RouterLogits& a) {
   expect_tensor(a.logits_TE, {T, E}, DType::f32, "logits");
   const ScratchScope scope{exec};
   const TensorView copy = scratch_copy(exec, a.x_TD);
-  if (exec.is_dry() || T * E == 0) return;
+  if (T * E == 0) return;
   if constexpr (kHasCuda) {
-    if (exec.on_gpu() && cuda::router_logits(exec, a)) return;
+    if (exec.on_gpu() && !exec.is_dry() && cuda::router_logits(exec, a)) return;
   }
   logits_by_parts(exec, a, copy);
 }
@@ -89,9 +89,9 @@ void router_input_gradient(const Exec& exec, const RouterInputGradient& a) {
   expect_tensor(a.dlogits_TE, {T, E}, DType::f32, "dlogits");
   const ScratchScope scope{exec};
   const TensorView copy = scratch_copy(exec, a.dx_TD);
-  if (exec.is_dry() || T * D == 0) return;
+  if (T * D == 0) return;
   if constexpr (kHasCuda) {
-    if (exec.on_gpu() && cuda::router_input_gradient(exec, a)) return;
+    if (exec.on_gpu() && !exec.is_dry() && cuda::router_input_gradient(exec, a)) return;
   }
   input_gradient_by_parts(exec, a, copy);
 }
@@ -107,9 +107,12 @@ void router_weight_gradient(const Exec& exec, const RouterWeightGradient& a) {
   if (exec.on_gpu() && !copy.absent()) {
     parts = scratch(exec, {weight_gradient_parts(T, E, D), E, D}, DType::f32);
   }
-  if (exec.is_dry() || E * D == 0) return;
+  if (T * E * D == 0) {
+    if (!exec.is_dry() && a.accumulate == Accumulate::overwrite) zero(exec, a.dw_ED);
+    return;
+  }
   if constexpr (kHasCuda) {
-    if (exec.on_gpu() && T > 0 && cuda::router_weight_gradient(exec, a, parts)) return;
+    if (exec.on_gpu() && !exec.is_dry() && cuda::router_weight_gradient(exec, a, parts)) return;
   }
   weight_gradient_by_parts(exec, a, copy);
 }

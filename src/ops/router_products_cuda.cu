@@ -94,10 +94,10 @@ bool router_input_gradient(const Exec& exec, const RouterInputGradient& a) {
                                        .columns = columns};
   allow_shared(&hopper::input_gradient_kernel, bytes);
   const unsigned slabs = blocks_for(columns, hopper::kSlabColumns);
-  const unsigned at_once =
-      blocks_for(std::int64_t{exec.cuda().multiprocessors} * hopper::kSlabBlocks, slabs);
-  const dim3 grid{slabs, blocks_for(call.tokens, hopper::kSlabTokens, at_once)};
-  hopper::input_gradient_kernel<<<grid, hopper::kWarpgroup, bytes, exec.cuda().stream>>>(call);
+  const unsigned at_once = std::max(static_cast<unsigned>(exec.cuda().multiprocessors) / slabs, 1U);
+  const dim3 grid{slabs,
+                  blocks_for(call.tokens, hopper::kSlabWarpgroups * hopper::kSlabTokens, at_once)};
+  hopper::input_gradient_kernel<<<grid, hopper::kSlabThreads, bytes, exec.cuda().stream>>>(call);
   check_launch();
   return true;
 }

@@ -6,6 +6,14 @@
 
 namespace shoal::ops::cuda {
 
+/// e^x within a few units in the last place for x <= 0; 0 below -87.
+__device__ inline float exp_of(float x) {
+  constexpr float kLog2E = 1.44269504F;
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * kLog2E));
+  return y;
+}
+
 /// The softmax of what was seen so far is exp(x - top) / sum. A finite start keeps inf - inf away.
 struct SoftmaxTerms {
   float top = -FLT_MAX;
@@ -14,7 +22,7 @@ struct SoftmaxTerms {
 
 __device__ inline SoftmaxTerms merge(SoftmaxTerms a, SoftmaxTerms b) {
   const float top = fmaxf(a.top, b.top);
-  return {top, a.sum * expf(a.top - top) + b.sum * expf(b.top - top)};
+  return {top, a.sum * exp_of(a.top - top) + b.sum * exp_of(b.top - top)};
 }
 
 /// All lanes get the merged terms of the warp; both partners of a step merge in the same order.
@@ -38,18 +46,37 @@ __device__ inline SoftmaxTerms block_merge(SoftmaxTerms x) {
   return warp_merge(lane < blockDim.x / kWarpSize ? partial[lane] : SoftmaxTerms{});
 }
 
+/// The terms with N more logits.
+template <int N>
+__device__ inline SoftmaxTerms extend(SoftmaxTerms terms, const Vec<float, N>& x) {
+  float top = terms.top;
+#pragma unroll
+  for (int i = 0; i < N; ++i) top = fmaxf(top, x.v[i]);
+  float sum = terms.sum * exp_of(terms.top - top);
+#pragma unroll
+  for (int i = 0; i < N; ++i) sum += exp_of(x.v[i] - top);
+  return {top, sum};
+}
+
+/// Over a row; all threads of the block get them. With `kept_V`, in shared memory, each thread
+/// leaves there what it read.
 template <class Elem, int N>
-__device__ SoftmaxTerms row_terms(const Elem* x_V, std::int64_t V) {
+__device__ SoftmaxTerms row_terms(const Elem* x_V, std::int64_t V, Elem* kept_V = nullptr) {
+  constexpr int kBatch = 4;  // loads that are on their way together
+  const std::int64_t step = std::int64_t{blockDim.x} * N;
   SoftmaxTerms terms;
-  for (std::int64_t v = std::int64_t{threadIdx.x} * N; v < V; v += std::int64_t{blockDim.x} * N) {
-    const Vec<float, N> x = load_floats<N>(x_V + v);
-    float top = terms.top;
+  for (std::int64_t first = std::int64_t{threadIdx.x} * N; first < V; first += step * kBatch) {
+    Vec<Elem, N> x[kBatch];
 #pragma unroll
-    for (int i = 0; i < N; ++i) top = fmaxf(top, x.v[i]);
-    terms.sum *= expf(terms.top - top);
-    terms.top = top;
+    for (int j = 0; j < kBatch; ++j) {
+      if (first + j * step < V) x[j] = load_vec<N>(x_V + first + j * step);
+    }
 #pragma unroll
-    for (int i = 0; i < N; ++i) terms.sum += expf(x.v[i] - top);
+    for (int j = 0; j < kBatch; ++j) {
+      if (first + j * step >= V) break;
+      if (kept_V != nullptr) store_vec(kept_V + first + j * step, x[j]);
+      terms = extend(terms, to_floats(x[j]));
+    }
   }
   return block_merge(terms);
 }

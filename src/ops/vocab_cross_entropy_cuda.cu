@@ -70,7 +70,7 @@ __global__ void loss_kernel(float* loss_T, Elem* logits_TV, RankTerms terms, Col
       const Vec<float, N> x = load_floats<N>(x_V + v);
 #pragma unroll
       for (int i = 0; i < N; ++i) {
-        const float p = expf(x.v[i] - row.top) * inverse;
+        const float p = exp_of(x.v[i] - row.top) * inverse;
         gradient.v[i] = (v + i == target ? p - 1.0F : p) * scale;
       }
     }

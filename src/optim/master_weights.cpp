@@ -40,15 +40,20 @@ std::vector<Optimizer::MasterPiece> Optimizer::pieces(const MasterWindow& w) con
   return out;
 }
 
-void Optimizer::set_master(const Exec& exec, const MasterWindow& window,
-                           const float* values) const {
-  const Tensor all{exec.device(), {window.count}, DType::f32};
-  const Tensor unheld{exec.device(), {window.count}, DType::u16};
-  upload(exec, all.view().bytes_begin(), values, all.view().bytes());
+/// Device memory for the values of a window.
+struct Optimizer::MasterValues {
+  MasterValues(DeviceKind device, std::int64_t count)
+      : all{device, {count}, DType::f32}, unheld{device, {count}, DType::u16} {}
+  Tensor all;
+  Tensor unheld;  ///< low halves that nobody keeps
+};
+
+void Optimizer::split(const Exec& exec, const MasterWindow& window,
+                      const MasterValues& from) const {
   for (const MasterPiece& piece : pieces(window)) {
     ops::MasterSplit split = piece.views;
-    const TensorView source = all.view().rows(piece.in_window, piece.count);
-    if (split.low.absent()) split.low = unheld.view().rows(piece.in_window, piece.count);
+    const TensorView source = from.all.view().rows(piece.in_window, piece.count);
+    if (split.low.absent()) split.low = from.unheld.view().rows(piece.in_window, piece.count);
     if (split.master.absent()) {
       split.master = source;
     } else {
@@ -56,6 +61,33 @@ void Optimizer::set_master(const Exec& exec, const MasterWindow& window,
     }
     ops::split_master(exec, split);
   }
+}
+
+void Optimizer::initialise(const Exec& exec, std::uint64_t seed) const {
+  constexpr std::int64_t kMostElements = std::int64_t{1} << 24;
+  std::int64_t largest = 0;
+  for (const nn::Parameter& p : store_->layout().parameters()) {
+    largest = std::max(largest, p.storage.elements());
+  }
+  const std::int64_t window = std::min(largest, kMostElements);
+  const MasterValues values{exec.device(), window};
+  int index = 0;
+  for (const nn::Parameter& p : store_->layout().parameters()) {
+    for (std::int64_t first = 0; first < p.storage.elements(); first += window) {
+      const std::int64_t count = std::min(window, p.storage.elements() - first);
+      nn::fill_initial(exec, p.spec, seed, first, values.all.view().rows(0, count));
+      split(exec, {.parameter = index, .first = first, .count = count}, values);
+    }
+    ++index;
+  }
+  exec.synchronize();
+}
+
+void Optimizer::set_master(const Exec& exec, const MasterWindow& window,
+                           const float* values) const {
+  const MasterValues given{exec.device(), window.count};
+  upload(exec, given.all.view().bytes_begin(), values, given.all.view().bytes());
+  split(exec, window, given);
   exec.synchronize();
 }
 

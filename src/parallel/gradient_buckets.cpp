@@ -83,7 +83,9 @@ std::int64_t tied_bytes(const ShardPlan& plan) {
 }  // namespace
 
 ReduceOptions reduce_options(const ParallelConfig& config) {
-  return {.wire = config.grad_reduce == "bf16" ? DType::bf16 : DType::f32};
+  return {.wire = config.grad_reduce == "bf16" ? DType::bf16 : DType::f32,
+          .bucket_elements = config.bucket_elements,
+          .overlap = config.overlap};
 }
 
 std::vector<Bucket> make_buckets(const ShardPlan& plan, std::int64_t max_elements) {

@@ -1,28 +1,11 @@
 #include "shoal/parallel/gradient_reducer.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "shoal/base/error.hpp"
 
 namespace shoal::parallel {
-namespace {
-
-TensorView upload_table(const Exec& exec, const std::vector<ops::PackedRun>& runs) {
-  const auto bytes = static_cast<std::int64_t>(runs.size() * sizeof(ops::PackedRun));
-  const TensorView table = persistent(exec, {bytes}, DType::u8, MemoryKind::state);
-  if (exec.is_dry()) return table;
-  upload(exec, table.bytes_begin(), runs.data(), bytes);
-  exec.synchronize();
-  return table;
-}
-
-std::int64_t elements_of(const std::vector<ops::PackedRun>& runs) {
-  std::int64_t elements = 0;
-  for (const ops::PackedRun& run : runs) elements += run.count;
-  return elements;
-}
-
-}  // namespace
 
 GradientReducer::GradientReducer(const Exec& exec, const Parts& parts)
     : store_{parts.store},
@@ -30,20 +13,23 @@ GradientReducer::GradientReducer(const Exec& exec, const Parts& parts)
       buckets_{make_buckets(*parts.plan, parts.options.bucket_elements)} {
   expect(options_.wire == DType::f32 || options_.wire == DType::bf16,
          "gradients travel as f32 or bf16");
-  int tensors = 0;
-  for (const nn::Parameter& p : store_->layout().parameters()) {
-    tensors = std::max(tensors, p.tensor + 1);
-  }
-  final_.assign(static_cast<std::size_t>(tensors), 0);
-  for (const Bucket& bucket : buckets_) tables_.push_back(make_tables(exec, *parts.plan, bucket));
-  for (const RowShard& shard : parts.plan->shards()) {
-    if (!shard.tied || parts.plan->tied_ranks() == 1) continue;
-    const nn::Parameter& p =
-        store_->layout().parameters()[static_cast<std::size_t>(shard.parameter)];
-    expect(p.storage.parts == 1, p.spec.name + ": a tied table lies in one piece");
-    tied_.push_back(gradients(p.spec.keep_f32).rows(p.storage.offset, p.storage.elements()));
-  }
+  int count = 0;
+  for (const nn::Parameter& p : store_->layout().parameters())
+    count = std::max(count, p.tensor + 1);
+  final_.assign(static_cast<std::size_t>(count), 0);
+  for (const Bucket& bucket : buckets_) tensors_.push_back(tensors_of(bucket));
+  find_tied(*parts.plan);
   make_collectives(parts);
+  const bool posts = options_.overlap && !exec.on_gpu();
+  BucketTransfer::Parts transfer{.store = store_,
+                                 .plan = parts.plan,
+                                 .buckets = &buckets_,
+                                 .wire = options_.wire,
+                                 .overlap = posts};
+  for (std::size_t g = 0; g < groups_.size(); ++g) transfer.groups[g] = groups_[g].get();
+  transfer_.emplace(exec, transfer);
+  if (options_.overlap && exec.on_gpu() && !exec.is_dry() && capturable()) side_.emplace(exec);
+  eager_ = posts || side_;
 }
 
 void GradientReducer::make_collectives(const Parts& parts) {
@@ -56,63 +42,75 @@ void GradientReducer::make_collectives(const Parts& parts) {
   world_ = factory.make(groups.world());
 }
 
+void GradientReducer::find_tied(const ShardPlan& plan) {
+  const nn::ParameterLayout& layout = store_->layout();
+  for (const RowShard& shard : plan.shards()) {
+    if (!shard.tied || plan.tied_ranks() == 1) continue;
+    const nn::Parameter& p = layout.parameters()[static_cast<std::size_t>(shard.parameter)];
+    expect(p.storage.parts == 1, p.spec.name + ": a tied table lies in one piece");
+    tied_.push_back(store_->gradients().rows(
+        layout.gradient_base(p.spec.keep_f32) + p.storage.offset, p.storage.elements()));
+  }
+}
+
+std::vector<int> GradientReducer::tensors_of(const Bucket& bucket) const {
+  std::vector<int> tensors;
+  for (const BucketPart& part : bucket.parts) {
+    const auto index = static_cast<std::size_t>(part.parameter);
+    tensors.push_back(store_->layout().parameters()[index].tensor);
+  }
+  return tensors;
+}
+
 bool GradientReducer::capturable() const {
   const auto capturable = [](const auto& group) { return group->capturable(); };
   return std::all_of(groups_.begin(), groups_.end(), capturable) && capturable(tied_group_) &&
          capturable(world_);
 }
 
-GradientReducer::Tables GradientReducer::make_tables(const Exec& exec, const ShardPlan& plan,
-                                                     const Bucket& bucket) {
-  const Member mine =
-      plan.shards()[static_cast<std::size_t>(bucket.parts.front().parameter)].member;
-  const auto all = bucket_runs(plan, bucket, 0, bucket.blocks);
-  Tables tables{.all = upload_table(exec, ops::cut_runs(all)),
-                .own = {},
-                .padded = elements_of(all) < bucket.elements(),
-                .tensors = {}};
-  if (bucket.blocks > 1) {
-    tables.own = upload_table(exec, ops::cut_runs(bucket_runs(plan, bucket, mine.rank, 1)));
-  }
-  for (const BucketPart& part : bucket.parts) {
-    const auto index = static_cast<std::size_t>(part.parameter);
-    tables.tensors.push_back(store_->layout().parameters()[index].tensor);
-  }
-  return tables;
-}
-
-TensorView GradientReducer::gradients(bool keep_f32) const {
-  const nn::ParameterLayout& layout = store_->layout();
-  return store_->gradients().rows(layout.gradient_base(keep_f32),
-                                  keep_f32 ? layout.f32_count() : layout.elem_count());
-}
-
-TensorView GradientReducer::values(bool keep_f32) const {
-  return keep_f32 ? store_->f32_values() : store_->elem_values();
-}
-
 void GradientReducer::begin_step() {
   next_ = 0;
   std::fill(final_.begin(), final_.end(), 0);
+  transfer_->restart();
 }
 
 bool GradientReducer::is_ready(std::size_t bucket) const {
-  const std::vector<int>& tensors = tables_[bucket].tensors;
+  const std::vector<int>& tensors = tensors_[bucket];
   return !buckets_[bucket].tied && std::all_of(tensors.begin(), tensors.end(), [this](int t) {
     return final_[static_cast<std::size_t>(t)] != 0;
   });
 }
 
-void GradientReducer::ready(const Exec& exec, nn::ParameterLayout::Handle first,
-                            nn::ParameterLayout::Handle last) {
-  std::fill(final_.begin() + first, final_.begin() + last, 1);
-  if (!options_.eager) return;
-  while (next_ < buckets_.size() && is_ready(next_)) reduce(exec, next_++);
+void GradientReducer::before_use(const Exec&, nn::TensorRange) {}
+
+void GradientReducer::after_gradients(const Exec& exec, nn::TensorRange tensors) {
+  std::fill(final_.begin() + tensors.first, final_.begin() + tensors.last, 1);
+  if (!eager_) return;
+  if (next_ < buckets_.size() && is_ready(next_)) {
+    const Exec& on = beside(exec);
+    while (next_ < buckets_.size() && is_ready(next_)) transfer_->reduce(on, next_++);
+  }
+  transfer_->progress(exec);
 }
 
 void GradientReducer::finish(const Exec& exec) {
-  sum_tied(exec);
-  while (next_ < buckets_.size()) reduce(exec, next_++);
+  overlapped_share_ =
+      side_ ? std::numeric_limits<double>::quiet_NaN() : share_of(transfer_->ended());
+  const Exec& on = beside(exec);
+  sum_tied(on);
+  while (next_ < buckets_.size()) transfer_->reduce(on, next_++);
+  transfer_->end_all(on);
+  rejoin(exec);
+}
+
+/// Of all elements of buckets, those of the first ones.
+double GradientReducer::share_of(std::size_t buckets) const {
+  std::int64_t all = 0, first = 0;
+  for (std::size_t i = 0; i < buckets_.size(); ++i) {
+    all += buckets_[i].elements();
+    if (i < buckets) first += buckets_[i].elements();
+  }
+  return all == 0 ? 0.0 : static_cast<double>(first) / static_cast<double>(all);
 }
 
 void GradientReducer::sum_tied(const Exec& exec) const {
@@ -124,42 +122,14 @@ void GradientReducer::sum_tied(const Exec& exec) const {
   }
 }
 
-void GradientReducer::reduce(const Exec& exec, std::size_t index) const {
-  const ScratchScope scope{exec};
-  const Bucket& bucket = buckets_[index];
-  const Tables& tables = tables_[index];
-  comm::TensorCollectives* group = groups_[static_cast<std::size_t>(bucket.group)].get();
-  const TensorView flat = gradients(bucket.keep_f32);
-  const TensorView all = scratch(exec, {bucket.elements()}, options_.wire);
-  if (tables.padded) zero(exec, all);
-  ops::pack_runs(exec, {.to = all, .from = flat, .runs = tables.all});
-  if (bucket.blocks == 1) {
-    group->all_reduce(exec, all, comm::ReduceOp::sum);
-    return ops::unpack_runs(exec, {.to = flat, .from = all, .runs = tables.all});
-  }
-  const TensorView own = scratch(exec, {bucket.block}, options_.wire);
-  group->reduce_scatter(exec, {.send = all, .recv = own});
-  ops::unpack_runs(exec, {.to = flat, .from = own, .runs = tables.own});
-}
-
-void GradientReducer::gather_weights(const Exec& exec) const {
+void GradientReducer::gather_weights(const Exec& exec) {
+  transfer_->restart();
+  const Exec& on = beside(exec);
   for (std::size_t i = 0; i < buckets_.size(); ++i) {
-    if (buckets_[i].blocks > 1) gather(exec, i);
+    if (buckets_[i].blocks > 1) transfer_->gather(on, i);
   }
-}
-
-void GradientReducer::gather(const Exec& exec, std::size_t index) const {
-  const ScratchScope scope{exec};
-  const Bucket& bucket = buckets_[index];
-  const Tables& tables = tables_[index];
-  comm::TensorCollectives* group = groups_[static_cast<std::size_t>(bucket.group)].get();
-  const TensorView flat = values(bucket.keep_f32);
-  const TensorView own = scratch(exec, {bucket.block}, flat.dtype());
-  const TensorView all = scratch(exec, {bucket.elements()}, flat.dtype());
-  if (tables.padded) zero(exec, own);
-  ops::pack_runs(exec, {.to = own, .from = flat, .runs = tables.own});
-  group->all_gather(exec, {.send = own, .recv = all});
-  ops::unpack_runs(exec, {.to = flat, .from = all, .runs = tables.all});
+  transfer_->end_all(on);
+  rejoin(exec);
 }
 
 void GradientReducer::sum_totals(const Exec& exec, const TensorView& x) const {

@@ -62,6 +62,7 @@ void validate(const ParallelConfig& config, std::vector<std::string>& problems) 
   check_schedule(config, checks);
   checks.one_of("grad_reduce", config.grad_reduce, {"fp32", "bf16"});
   checks.one_of("comm", config.comm, {"auto", "nccl", "mpi"});
+  if (config.bucket_elements < 1) checks.add("bucket_elements: at least 1");
   if (config.ep_buffer_factor != 0.0 && config.ep_buffer_factor < 1.0) {
     checks.add("ep_buffer_factor: 0 (worst case) or at least 1");
   }

@@ -6,7 +6,8 @@
 
 namespace shoal::pipeline {
 
-ModelVerbs::ModelVerbs(const Parts& parts) : tokens_{parts.tokens} {
+ModelVerbs::ModelVerbs(const Parts& parts)
+    : tokens_{parts.tokens}, micro_batches_{parts.micro_batches} {
   expect(!parts.chunks.empty(), "a pipeline rank holds at least one chunk");
   for (const nn::Model* model : parts.chunks) {
     Chunk& chunk = chunks_.emplace_back();
@@ -36,7 +37,8 @@ ConstTensorView ModelVerbs::forward(const Exec& exec, const StageCall& call,
   nn::MicroBatchSaved& saved = saved_of(chunk, call);
   const nn::Batch batch = batch_of_(call.micro_batch);
   saved.input_TD = x_TD;
-  chunk.model->forward(exec, pass_of(batch), saved, exec.arena().saved(call.slot));
+  chunk.model->forward(exec, pass_of(batch, call.micro_batch == 0), saved,
+                       exec.arena().saved(call.slot));
   return saved.output_TD;
 }
 
@@ -44,14 +46,14 @@ void ModelVerbs::backward_input(const Exec& exec, const StageCall& call,
                                 const nn::StageGradients& gradients) {
   Chunk& chunk = chunk_of(call);
   const nn::Batch batch = batch_of_(call.micro_batch);
-  chunk.model->backward_input(exec, pass_of(batch), gradients, saved_of(chunk, call),
+  chunk.model->backward_input(exec, pass_of(batch, false), gradients, saved_of(chunk, call),
                               exec.arena().saved(call.delta_slot), accumulate(chunk.head_written));
 }
 
 void ModelVerbs::backward_weight(const Exec& exec, const StageCall& call) {
   Chunk& chunk = chunk_of(call);
   const nn::Batch batch = batch_of_(call.micro_batch);
-  chunk.model->backward_weight(exec, pass_of(batch), saved_of(chunk, call),
+  chunk.model->backward_weight(exec, pass_of(batch, is_last(call)), saved_of(chunk, call),
                                accumulate(chunk.weights_written));
 }
 
@@ -59,7 +61,7 @@ void ModelVerbs::backward(const Exec& exec, const StageCall& call,
                           const nn::StageGradients& gradients) {
   Chunk& chunk = chunk_of(call);
   const nn::Batch batch = batch_of_(call.micro_batch);
-  chunk.model->backward(exec, pass_of(batch), gradients, saved_of(chunk, call),
+  chunk.model->backward(exec, pass_of(batch, is_last(call)), gradients, saved_of(chunk, call),
                         accumulate(chunk.weights_written));
 }
 

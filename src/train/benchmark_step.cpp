@@ -46,6 +46,7 @@ class StepRunner {
       if (step_.pending() == BatchBlock::kSlots) finish(result);
     }
     finish(result);
+    result.cuda_graph = step_.captured();
     for (int i = options.warmup; i < last; ++i) {
       const auto end = ends_.begin() + i;
       result.seconds.push_back(*end - *(end - 1));
@@ -92,7 +93,6 @@ StepBenchmark describe(const RunConfig& config, const parallel::ProcessGroups& g
   constexpr double kForwardAndBackward = 3.0;
   result.flops = kForwardAndBackward * result.size.forward_flops_per_token *
                  static_cast<double>(result.tokens);
-  result.cuda_graph = config.training.cuda_graph;
   return result;
 }
 

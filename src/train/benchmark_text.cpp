@@ -122,9 +122,10 @@ std::string benchmark_text(const StepBenchmark& r) {
   text += line("batch of each rank", std::to_string(r.batch.micro_batches) + " x " +
                                          std::to_string(r.batch.micro_batch) + " x " +
                                          std::to_string(r.batch.seq_len) + " tokens");
-  text += line("step", fixed(1e3 * r.median_s(), 2) + " ms (median of " +
-                           std::to_string(r.seconds.size()) + "; " + fixed(1e3 * *least, 2) +
-                           " to " + fixed(1e3 * *most, 2) + ")");
+  text +=
+      line("step", fixed(1e3 * r.median_s(), 2) + " ms (median of " +
+                       std::to_string(r.seconds.size()) + "; " + fixed(1e3 * *least, 2) + " to " +
+                       fixed(1e3 * *most, 2) + ")" + (r.cuda_graph ? ", as one CUDA graph" : ""));
   text += line("tokens/s", fixed(static_cast<double>(r.tokens) / r.median_s(), 0));
   text += line("model speed", si_text(r.flops_per_s()) + "FLOP/s a device, " +
                                   percent(r.flops_per_s() / r.ceilings.flops_per_s) +

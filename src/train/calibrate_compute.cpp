@@ -2,6 +2,7 @@
 
 #include "shoal/ops/cross_entropy.hpp"
 #include "shoal/ops/optimizer.hpp"
+#include "shoal/ops/partials.hpp"
 #include "shoal/ops/permute.hpp"
 #include "shoal/ops/rmsnorm.hpp"
 #include "shoal/ops/swiglu.hpp"
@@ -14,14 +15,20 @@ double RateProbe::norm() const {
   const std::int64_t T = sizes_.tokens, D = sizes_.hidden;
   const TensorView x = random({T, D}), y = random({T, D}), dx = random({T, D}), w = random({D});
   const TensorView rstd = scratch(exec_, {T}, DType::f32), dw = scratch(exec_, {D}, DType::f32);
+  const TensorView part = ops::scratch_parts(exec_, T, D);
   const double seconds = time([&] {
     ops::rmsnorm_forward(
         exec_, {.y_TD = y, .rstd_T = rstd, .sum_TD = {}, .x_TD = x, .add_TD = {}, .w_D = w});
-    ops::rmsnorm_backward_input(
-        exec_, {.dx_TD = dx, .dy_TD = y, .x_TD = x, .w_D = w, .rstd_T = rstd, .add_TD = {}});
-    ops::rmsnorm_backward_weight(exec_, {.dw_D = dw, .dy_TD = y, .x_TD = x, .rstd_T = rstd});
+    ops::rmsnorm_backward(exec_, {.dx_TD = dx,
+                                  .part_PD = part,
+                                  .dy_TD = y,
+                                  .x_TD = x,
+                                  .w_D = w,
+                                  .rstd_T = rstd,
+                                  .add_TD = {}});
+    ops::sum_parts(exec_, dw, part, ops::Accumulate::overwrite);
   });
-  return 7.0 * static_cast<double>(x.bytes()) / seconds;
+  return 5.0 * static_cast<double>(x.bytes()) / seconds;
 }
 
 double RateProbe::swiglu() const {

@@ -31,9 +31,10 @@ ForwardChain::ForwardChain(const Exec& exec, const Parts& parts)
   if (parts.group.size() == 1) return;
   const std::int64_t message =
       tokens_ * config().hidden_size * size_of(chunks_.front()->elem_dtype());
-  const comm::PointToPointOptions options{
-      .host = {.message_bytes = message, .depth = 2, .channels = channels(shape_, rank_)},
-      .plan = pipeline::forward_message_plan(shape_, rank_)};
+  comm::PointToPointOptions options;
+  options.host.message_bytes = message;
+  options.host.channels = channels(shape_, rank_);
+  options.plan = pipeline::forward_message_plan(shape_, rank_);
   if (!exec.is_dry()) {
     links_ = parts.factory->make_point_to_point(exec, parts.group, options);
   } else if (parts.plans_device_messages) {

@@ -1,7 +1,7 @@
 #include "shoal/ops/gemm.hpp"
 #include "shoal/ops/grouped_swiglu.hpp"
 #include "shoal/ops/permute.hpp"
-#include "shoal/ops/swiglu.hpp"
+#include "shoal/ops/routed_swiglu.hpp"
 #include "train/kernel_bench.hpp"
 
 namespace shoal::train {
@@ -18,6 +18,7 @@ struct KernelBench::ExpertOperands {
                                           nn::Recompute::none)},
         x{bench.random({T, D})},
         out{bench.random({R, D})},
+        h{bench.random({R, F})},
         dh{bench.random({R, F})},
         dgate_up{bench.random({R, 2 * F})},
         up{bench.random({E, 2 * F, D}, bench.elem_, 0.02F)},
@@ -29,7 +30,7 @@ struct KernelBench::ExpertOperands {
   }
   std::int64_t T, D, F, E, K, R = T * K;
   nn::MoeSaved saved;  ///< rows, plan and gate_up of a forward pass
-  TensorView x, out, dh, dgate_up, up, down, dup, ddown;
+  TensorView x, out, h, dh, dgate_up, up, down, dup, ddown;
   ConstTensorView offsets = saved.plan.offset_E1;
   /// FLOPs of the down product.
   double flops = 2.0 * static_cast<double>(R) * static_cast<double>(D * F);
@@ -63,15 +64,14 @@ void KernelBench::experts_forward(const ExpertOperands& x) {
                              .slots_per_token = x.K});
   });
   time("up_swiglu", expert_sizes(), {.flops = 2.0 * x.flops}, [&] {
-    ops::grouped_swiglu_forward(exec_, {.h_RF = s.experts.h_RF,
+    ops::grouped_swiglu_forward(exec_, {.h_RF = x.h,
                                         .gate_up_RF = s.experts.gate_up_RF,
                                         .rows_RD = s.rows_RD,
                                         .gate_up_EFD = x.up,
                                         .offsets_E1 = x.offsets});
   });
   time("down", expert_sizes(), {.flops = x.flops}, [&] {
-    ops::grouped_gemm_nt(exec_,
-                         {.c = x.out, .a = s.experts.h_RF, .b = x.down, .offsets_E1 = x.offsets});
+    ops::grouped_gemm_nt(exec_, {.c = x.out, .a = x.h, .b = x.down, .offsets_E1 = x.offsets});
   });
   time("combine", expert_sizes(), rows, [&] {
     ops::combine_rows(exec_, {.y_TD = x.x,
@@ -87,11 +87,16 @@ void KernelBench::experts_backward(const ExpertOperands& x) {
   time("down_dgrad", expert_sizes(), {.flops = x.flops}, [&] {
     ops::grouped_gemm_nn(exec_, {.c = x.dh, .a = x.out, .b = x.down, .offsets_E1 = x.offsets});
   });
-  time("swiglu_backward", expert_sizes(), {.bytes = bytes_of(5 * x.R * x.F)}, [&] {
-    ops::swiglu_backward(exec_, {.dgate_up_RF = x.dgate_up,
-                                 .dh_RF = x.dh,
-                                 .gate_up_RF = s.experts.gate_up_RF,
-                                 .rows_limit = s.plan.rows_limit()});
+  const ScratchScope scope{exec_};
+  const TensorView weight = random({x.R}, DType::f32), dweight = random({x.R}, DType::f32);
+  time("swiglu_backward", expert_sizes(), {.bytes = bytes_of(6 * x.R * x.F)}, [&] {
+    ops::routed_swiglu_backward(exec_, {.dgate_up_RF = x.dgate_up,
+                                        .h_RF = x.h,
+                                        .dweight_R = dweight,
+                                        .dh_RF = x.dh,
+                                        .gate_up_RF = s.experts.gate_up_RF,
+                                        .weight_R = weight,
+                                        .rows_limit = s.plan.rows_limit()});
   });
   time("up_dgrad", expert_sizes(), {.flops = 2.0 * x.flops}, [&] {
     ops::grouped_gemm_nn(exec_,
@@ -102,11 +107,9 @@ void KernelBench::experts_backward(const ExpertOperands& x) {
 void KernelBench::experts_weights(const ExpertOperands& x, ops::Accumulate accumulate) {
   const std::string suffix = accumulate == ops::Accumulate::add ? "_wgrad_add" : "_wgrad";
   time("down" + suffix, expert_sizes(), {.flops = x.flops}, [&] {
-    ops::grouped_gemm_tn(exec_, {.c = x.ddown,
-                                 .a = x.out,
-                                 .b = x.saved.experts.h_RF,
-                                 .offsets_E1 = x.offsets,
-                                 .accumulate = accumulate});
+    ops::grouped_gemm_tn(
+        exec_,
+        {.c = x.ddown, .a = x.out, .b = x.h, .offsets_E1 = x.offsets, .accumulate = accumulate});
   });
   time("up" + suffix, expert_sizes(), {.flops = 2.0 * x.flops}, [&] {
     ops::grouped_gemm_tn(exec_, {.c = x.dup,
@@ -147,13 +150,15 @@ void KernelBench::router() {
   const nn::RouterSaved saved = router.reserve(exec_.scratch(), batch, T);
   const nn::RouterDelta delta = router.reserve_delta(exec_.scratch(), T);
   const nn::DispatchPlan plan = moe_->dispatcher().reserve(exec_.scratch(), T, K);
+  const ops::RouterChunkSums sums = router.scratch_sums(exec_, batch, T);
   const io::Json sizes = {{"T", T}, {"D", D}, {"E", E}, {"K", K}};
   const auto table = static_cast<double>(T * E * size_of(DType::f32));  // logits, scores, gradient
   time("router_forward", sizes, {.bytes = bytes_of(T * D) + 2.0 * table}, [&] {
-    router.forward(exec_, x, saved);
+    router.forward(exec_, x, saved, sums);
     moe_->dispatcher().plan(exec_, plan,
                             {.index_TK = saved.index_TK, .weight_TK = saved.weight_TK});
-    router.statistics(exec_, batch, saved, {.ledger = nullptr, .kept_E = plan.count_E});
+    router.statistics(exec_, batch, saved,
+                      {.ledger = nullptr, .kept_E = plan.count_E, .sums = sums});
   });
   time("router_backward", sizes, {.bytes = bytes_of(2 * T * D) + 2.0 * table}, [&] {
     router.backward_input(exec_, pass, {.dx_TD = dx, .dweight_TK = dweight}, saved, delta);

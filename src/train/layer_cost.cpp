@@ -93,14 +93,13 @@ void LayerCost::attention(ChunkWork& work) const {
 
   tensor_group(s.backward_input, work.sent, 2 + (full ? 1 : 0));
   s.backward_input += dense(tokens_, heads * d, hidden_) + dense(tokens_, hidden_, columns) +
-                      2.5 * scores / rates_->attention_backward_flops_per_s + 2.0 * rotate +
+                      2.5 * scores / rates_->attention_backward_flops_per_s + 1.5 * rotate +
                       norm(part_, 7);
   if (full) s.backward_input += projected;
   if (selective) s.backward_input += norm(part_, 4) + rotate;
 
   tensor_group(s.backward_weight, work.sent, 2);
-  s.backward_weight +=
-      dense(hidden_, heads * d, tokens_) + dense(columns, hidden_, tokens_) + norm(part_, 4);
+  s.backward_weight += dense(hidden_, heads * d, tokens_) + dense(columns, hidden_, tokens_);
 }
 
 void LayerCost::dense_mlp(ChunkWork& work, double width, bool recompute_none,

@@ -74,6 +74,7 @@ std::string_view name(Column column) {
                                                                     "seconds_step",
                                                                     "seconds_data",
                                                                     "seconds_reduce",
+                                                                    "reduced_early",
                                                                     "seconds_evaluate",
                                                                     "seconds_checkpoint"};
   return kNames[static_cast<std::size_t>(column)];

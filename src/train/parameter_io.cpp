@@ -46,15 +46,4 @@ void read_global(const io::H5Dataset& dataset, const FieldOfParameter& what,
   }
 }
 
-void fill_initial(const FieldOfParameter& what, std::uint64_t seed) {
-  expect(what.field->type == io::H5Type::f32, "initial values are master weights");
-  const std::int64_t total = nn::local_shape(what.spec->slice).elements();
-  for (std::int64_t first = 0; first < total; first += kWindow) {
-    const std::int64_t count = std::min(kWindow, total - first);
-    const auto values = nn::initial_values(*what.spec, seed, first, count);
-    what.field->set({.parameter = what.parameter, .first = first, .count = count},
-                    reinterpret_cast<const std::byte*>(values.data()));
-  }
-}
-
 }  // namespace shoal::train

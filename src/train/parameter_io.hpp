@@ -46,7 +46,5 @@ void write_local(io::H5Stream& stream, const FieldOfParameter& what, std::int64_
 /// Fills these rows of the local slice from the global dataset.
 void read_global(const io::H5Dataset& dataset, const FieldOfParameter& what,
                  const parallel::RowRange& rows);
-/// Fills all local elements with initial values.
-void fill_initial(const FieldOfParameter& what, std::uint64_t seed);
 
 }  // namespace shoal::train

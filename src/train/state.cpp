@@ -3,7 +3,6 @@
 #include "shoal/parallel/comm_shard_group.hpp"
 #include "shoal/parallel/expert_dispatcher.hpp"
 #include "shoal/pipeline/stage_split.hpp"
-#include "train/parameter_io.hpp"
 
 namespace shoal::train {
 namespace {
@@ -102,11 +101,7 @@ std::unique_ptr<nn::TokenDispatcher> TrainState::make_dispatcher(const Exec& exe
 
 void TrainState::initialise(const Exec& exec, std::uint64_t seed) const {
   optimizer_.reset(exec);
-  const std::vector<Field> fields = optimizer_fields(exec, optimizer_);
-  int index = 0;
-  for (const nn::Parameter& p : layout_.parameters.parameters()) {
-    fill_initial({.field = &fields.front(), .spec = &p.spec, .parameter = index++}, seed);
-  }
+  optimizer_.initialise(exec, seed);
 }
 
 bool TrainState::capturable() const {

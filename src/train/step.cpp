@@ -35,6 +35,7 @@ pipeline::ModelVerbs verbs_of(const RunConfig& config, const BatchShape& shape,
   const auto actions = pipeline::make_schedule(schedule, groups.pp().rank());
   parts.slots = pipeline::assign_slots(actions, schedule).count;
   parts.tokens = shape.micro_batch * shape.seq_len / groups.tp().size();
+  parts.micro_batches = static_cast<int>(shape.micro_batches);
   return pipeline::ModelVerbs{parts};
 }
 
@@ -133,6 +134,7 @@ void TrainStep::run(const Exec& exec, int slot) {
   state_->chunks().front().begin_step(exec);
   if (!state_->overflow().absent()) zero(exec, state_->overflow());
   reducer_.begin_step();
+  verbs_.set_watch(probe_ ? nullptr : &reducer_);  // a probe changes gradients before any leaves
   backward(exec);
   if (probe_) probe_(exec);
   reduce(exec, slot);
@@ -158,7 +160,10 @@ void TrainStep::reduce(const Exec& exec, int slot) {
   const Stopwatch clock;
   reducer_.sum_totals(exec, state_->model_state().totals);
   reducer_.finish(exec);
-  if (!exec.is_dry()) slots_[static_cast<std::size_t>(slot)].seconds_reduce = clock.seconds();
+  if (exec.is_dry()) return;
+  Slot& s = slots_[static_cast<std::size_t>(slot)];
+  s.seconds_reduce = clock.seconds();
+  s.reduced_early = reducer_.overlapped_share();
 }
 
 /// Rank 0 reports the biases of all stages; each stage's block is zero where others have layers.
@@ -190,7 +195,8 @@ StepResult TrainStep::next_result() {
   s.done.wait();
   StepResult result{.totals = copy_of<float>(s.totals),
                     .bias = copy_of<float>(s.bias),
-                    .seconds_reduce = s.seconds_reduce};
+                    .seconds_reduce = s.seconds_reduce,
+                    .reduced_early = s.reduced_early};
   std::memcpy(&result.state, s.state.data(), sizeof result.state);
   if (!state_->overflow().absent()) result.overflow = *s.overflow.as<float>();
   head_ = (head_ + 1) % BatchBlock::kSlots;

@@ -162,6 +162,7 @@ StepRow Trainer::make_row(const Pending& done, const StepResult& result,
   row[Column::seconds_step] = step_seconds_;
   row[Column::seconds_data] = done.seconds_data;
   row[Column::seconds_reduce] = result.seconds_reduce;
+  row[Column::reduced_early] = result.reduced_early;
   row[Column::seconds_evaluate] = std::exchange(evaluate_seconds_, 0.0);
   row[Column::seconds_checkpoint] = std::exchange(checkpoint_seconds_, 0.0);
   return row;

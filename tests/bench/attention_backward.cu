@@ -51,7 +51,8 @@ struct BackwardProblem {
 
   AttentionProblem p;
   Tensor dout = random_tensor(p.exec, p.out.shape(), p.s.dtype, 3);
-  Tensor scratch{DeviceKind::cuda, {ops::backward_work_floats(p.s.T, p.s.H, p.s.d)}, DType::f32};
+  Tensor scratch{
+      DeviceKind::cuda, {ops::backward_work_words(p.s.T, p.s.H, p.s.G, p.s.d)}, DType::f32};
 };
 
 /// The first elements that differ by more than rounding.

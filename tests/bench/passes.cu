@@ -1,6 +1,6 @@
 // bench_passes: the time of each memory-bound pass of a training step, and the share of this
 // device's copy bandwidth that it reaches if every input is read and every output written once.
-// Needs a GPU. Usage: bench_passes [shape]
+// Needs a GPU. Usage: bench_passes [shape or "" [words of passes]]
 #include <cmath>
 #include <string>
 
@@ -8,6 +8,7 @@
 #include "bench/timing.hpp"
 #include "shoal/ops/cross_entropy.hpp"
 #include "shoal/ops/embedding.hpp"
+#include "shoal/ops/partials.hpp"
 #include "shoal/ops/permute.hpp"
 #include "shoal/ops/qk_norm_rope.hpp"
 #include "shoal/ops/rmsnorm.hpp"
@@ -28,7 +29,7 @@ struct Model {
 /// Prints one line a pass.
 class Table {
  public:
-  explicit Table(const Exec& exec) : exec_{exec} {
+  Table(const Exec& exec, std::string only) : exec_{exec}, only_{std::move(only)} {
     constexpr std::int64_t kBytes = std::int64_t{1} << 30;
     const Tensor from{DeviceKind::cuda, {kBytes}, DType::u8},
         to{DeviceKind::cuda, {kBytes}, DType::u8};
@@ -37,10 +38,11 @@ class Table {
     copy_rate_ = 2.0 * kBytes / ms * 1e-6;
     std::printf("copy %.0f GB/s\n", copy_rate_);
   }
-  void pass(const char* what, std::int64_t bytes, const std::function<void()>& body) const {
+  void pass(const std::string& what, std::int64_t bytes, const std::function<void()>& body) const {
+    if (what.find(only_) == std::string::npos) return;
     const double ms = milliseconds(exec_, body, 4);
     const double rate = static_cast<double>(bytes) / ms * 1e-6;
-    std::printf("  %-32s %8.1f us %6.0f GB/s %4.0f %% of copy\n", what, 1e3 * ms, rate,
+    std::printf("  %-32s %8.1f us %6.0f GB/s %4.0f %% of copy\n", what.c_str(), 1e3 * ms, rate,
                 100.0 * rate / copy_rate_);
     std::fflush(stdout);
   }
@@ -66,6 +68,7 @@ class Table {
 
  private:
   const Exec& exec_;
+  std::string only_;
   double copy_rate_ = 0.0;  ///< GB/s
 };
 
@@ -86,11 +89,13 @@ void time_heads(const Table& table, const Model& m) {
   const Tensor position = table.integers({m.tokens}, positions);
   const Tensor qkv = table.random({m.tokens, h.qkv_columns()}, 1),
                dqkv = table.random(qkv.shape(), 2);
-  const Tensor qk = table.random(narrow, 3), dqk = table.random(narrow, 4);
+  const Tensor qk = table.random(narrow, 3);
   const Tensor q_weight = table.random(row, 5), k_weight = table.random(row, 6);
   const Tensor cos = table.floats(angles, 0.8F), sin = table.floats(angles, 0.6F);
   const Tensor rstd = table.zeros({m.tokens, h.heads + h.groups}, DType::f32);
   const Tensor dq_weight = table.zeros(row, DType::f32), dk_weight = table.zeros(row, DType::f32);
+  const Shape parts{part_count(m.tokens), h.head_dim};
+  const Tensor q_part = table.zeros(parts, DType::f32), k_part = table.zeros(parts, DType::f32);
   table.pass("heads forward", bytes_of({qk, qk, rstd}), [&] {
     qk_norm_rope_forward(table.exec(), {.qk_TC = qk,
                                         .rstd_TJ = rstd,
@@ -102,26 +107,20 @@ void time_heads(const Table& table, const Model& m) {
                                         .position_T = position,
                                         .layout = h});
   });
-  table.pass("heads backward with weights", bytes_of({dqk, dqk, dqk, rstd}), [&] {
-    qk_norm_rope_backward_input(table.exec(), {.dqkv_TC = dqkv,
-                                               .dqk_TC = dqk,
-                                               .qkv_TC = qkv,
-                                               .rstd_TJ = rstd,
-                                               .q_weight_d = q_weight,
-                                               .k_weight_d = k_weight,
-                                               .cos_PC = cos,
-                                               .sin_PC = sin,
-                                               .position_T = position,
-                                               .layout = h});
-    qk_norm_rope_backward_weight(table.exec(), {.dq_weight_d = dq_weight,
-                                                .dk_weight_d = dk_weight,
-                                                .dqk_TC = dqk,
-                                                .qkv_TC = qkv,
-                                                .rstd_TJ = rstd,
-                                                .cos_PC = cos,
-                                                .sin_PC = sin,
-                                                .position_T = position,
-                                                .layout = h});
+  table.pass("heads backward with weights", bytes_of({qk, qk, qk, rstd}), [&] {
+    qk_norm_rope_backward(table.exec(), {.dqkv_TC = dqkv,
+                                         .q_part_Pd = q_part,
+                                         .k_part_Pd = k_part,
+                                         .qkv_TC = qkv,
+                                         .rstd_TJ = rstd,
+                                         .q_weight_d = q_weight,
+                                         .k_weight_d = k_weight,
+                                         .cos_PC = cos,
+                                         .sin_PC = sin,
+                                         .position_T = position,
+                                         .layout = h});
+    sum_parts(table.exec(), dq_weight, q_part, Accumulate::overwrite);
+    sum_parts(table.exec(), dk_weight, k_part, Accumulate::overwrite);
   });
 }
 
@@ -131,6 +130,7 @@ void time_norms(const Table& table, const Model& m) {
   const Tensor x = table.random(rows, 1), add = table.random(rows, 2), sum = table.random(rows, 3);
   const Tensor y = table.random(rows, 4), w = table.random({m.hidden}, 5);
   const Tensor rstd = table.zeros({m.tokens}, DType::f32), dw = table.zeros({m.hidden}, DType::f32);
+  const Tensor part = table.zeros({part_count(m.tokens), m.hidden}, DType::f32);
   table.pass("norm forward", bytes_of({x, y}), [&] {
     rmsnorm_forward(exec,
                     {.y_TD = y, .rstd_T = rstd, .sum_TD = {}, .x_TD = x, .add_TD = {}, .w_D = w});
@@ -140,9 +140,14 @@ void time_norms(const Table& table, const Model& m) {
                     {.y_TD = y, .rstd_T = rstd, .sum_TD = sum, .x_TD = x, .add_TD = add, .w_D = w});
   });
   table.pass("norm backward with weights", bytes_of({x, add, sum, y}), [&] {
-    rmsnorm_backward_input(
-        exec, {.dx_TD = sum, .dy_TD = y, .x_TD = x, .w_D = w, .rstd_T = rstd, .add_TD = add});
-    rmsnorm_backward_weight(exec, {.dw_D = dw, .dy_TD = y, .x_TD = x, .rstd_T = rstd});
+    rmsnorm_backward(exec, {.dx_TD = sum,
+                            .part_PD = part,
+                            .dy_TD = y,
+                            .x_TD = x,
+                            .w_D = w,
+                            .rstd_T = rstd,
+                            .add_TD = add});
+    sum_parts(exec, dw, part, Accumulate::overwrite);
   });
 }
 
@@ -188,8 +193,8 @@ void time_experts(const Table& table, const Model& m) {
   const Tensor rows = table.random({R, m.hidden}, 3), drows = table.random(rows.shape(), 4);
   const Tensor weight = table.floats({m.tokens, m.per_token}, 0.125F);
   const Tensor dweight = table.zeros(weight.shape(), DType::f32);
-  table.pass("gather", bytes_of({rows, x}), [&] {
-    gather_rows(exec, {rows, x, routed.slot_of_row, m.per_token});
+  table.pass("scatter to experts", bytes_of({rows, x}), [&] {
+    scatter_rows(exec, {rows, x, routed.row_of_slot});
   });
   table.pass("combine with residual", bytes_of({rows, x, y}), [&] {
     combine_rows(exec, {y, rows, routed.row_of_slot, weight, x});
@@ -250,8 +255,8 @@ void time_vocabulary(const Table& table, const Model& m) {
   });
 }
 
-void time_all(const Exec& exec, const std::string& only) {
-  const Table table{exec};
+void time_all(const Exec& exec, const std::string& only, const std::string& pass) {
+  const Table table{exec, pass};
   for (const Model& m : {Model{"fine", 16384, 2048, {16, 16, 128}, 64, 8, 1024, 50304},
                          Model{"small", 65536, 768, {12, 4, 64}, 8, 2, 2048, 32000}}) {
     if (!only.empty() && only != m.name) continue;
@@ -274,7 +279,7 @@ int main(int argc, char** argv) {
   try {
     const shoal::Exec exec{shoal::DeviceKind::cuda,
                            {.persistent = 0, .saved = {}, .scratch = std::int64_t{1} << 30}};
-    shoal::bench::time_all(exec, argc > 1 ? argv[1] : "");
+    shoal::bench::time_all(exec, argc > 1 ? argv[1] : "", argc > 2 ? argv[2] : "");
     return 0;
   } catch (const std::exception& e) {
     std::printf("bench_passes: %s\n", e.what());

@@ -82,6 +82,7 @@ struct Problem {
   Tensor kept = make({s.E}, DType::i32), offset = make({s.E + 1}, DType::i32);
   Tensor row_of_slot = make({s.T, s.K}, DType::i32), slot_of_row = make({s.T * s.K}, DType::i32);
   Tensor ledger = make({s.E}), sums = make({4});
+  RouterChunkSums chunks = scratch_router_chunks(exec, s.S, s.T, s.E);
 };
 
 void library_logits(const Problem& p) {
@@ -97,12 +98,14 @@ void library_weight_gradient(const Problem& p) {
   gemm_tn(p.exec, {.c = p.dw, .a = p.dlogits, .b = p.x32});
 }
 
-void choose(const Problem& p, const Tensor& index, const Tensor& logits) {
+void choose(const Problem& p, const Tensor& index, const Tensor& logits,
+            const RouterChunkSums& chunks = {}) {
   router_forward(p.exec, {.index_TK = index,
                           .weight_TK = p.weight,
                           .score_TE = p.score,
                           .logits_TE = logits,
-                          .bias_E = {}});
+                          .bias_E = {},
+                          .chunks = chunks});
 }
 void backward(const Problem& p) {
   router_backward(p.exec, {.dlogits_TE = p.dlogits,
@@ -115,14 +118,15 @@ void backward(const Problem& p) {
                            .aux_scale = p.aux,
                            .z_scale = p.z});
 }
-void statistics(const Problem& p) {
+void statistics(const Problem& p, const RouterChunkSums& chunks) {
   router_statistics(p.exec, {.count_SE = p.count,
                              .mean_score_SE = p.mean,
                              .entropy_sum = p.entropy,
                              .z_sum = p.z_sum,
                              .index_TK = p.index,
                              .score_TE = p.score,
-                             .logits_TE = p.logits});
+                             .logits_TE = p.logits,
+                             .chunks = chunks});
 }
 void plan(const Problem& p) {
   route_plan(p.exec, {.count_E = p.kept,
@@ -170,7 +174,7 @@ std::vector<double> exact(const Problem& p, const Tensor& a, std::int64_t M, std
 /// Tokens whose set of experts differs, and the widest gap of logits that was crossed.
 void compare_choices(const Problem& p, const std::vector<double>& want) {
   choose(p, p.index2, p.library);
-  choose(p, p.index, p.logits);
+  choose(p, p.index, p.logits, p.chunks);
   const auto ours = download_as<std::int32_t>(p.exec, p.index);
   const auto library = download_as<std::int32_t>(p.exec, p.index2);
   std::int64_t differ = 0;
@@ -208,7 +212,7 @@ void check(const Problem& p) {
   const Tensor random = random_tensor(p.exec, {s.T, s.K}, DType::bf16, 5, 1e-3F);
   cast(p.exec, p.dweight, random);
   plan(p);
-  statistics(p);
+  statistics(p, p.chunks);
   backward(p);
   library_weight_gradient(p);
   add_to_ledger(p);
@@ -243,17 +247,20 @@ void time_ops(const Problem& p) {
   line(p, "library dw with cast", x + w + te, [&] { library_weight_gradient(p); });
   line(p, "logits", x + w + te, [&] { logits(p); });
   line(p, "scores, choice, weights", 2 * te + 2 * tk, [&] { choose(p, p.index, p.logits); });
+  line(p, "the same and sums of chunks", 2 * te + 2 * tk,
+       [&] { choose(p, p.index, p.logits, p.chunks); });
   line(p, "plan", 3 * tk, [&] { plan(p); });
-  line(p, "statistics", 2 * te + tk, [&] { statistics(p); });
+  line(p, "statistics from the start", 2 * te + tk, [&] { statistics(p, {}); });
+  line(p, "statistics of sums", 0.0, [&] { statistics(p, p.chunks); });
   line(p, "ledger", 0.0, [&] { add_to_ledger(p); });
   line(p, "dlogits", 3 * te + 3 * tk, [&] { backward(p); });
   line(p, "dx", x + w + te, [&] { input_gradient(p); });
   line(p, "dw", x + w + te, [&] { weight_gradient(p); });
   line(p, "all of a layer", 3 * x, [&] {
     logits(p);
-    choose(p, p.index, p.logits);
+    choose(p, p.index, p.logits, p.chunks);
     plan(p);
-    statistics(p);
+    statistics(p, p.chunks);
     add_to_ledger(p);
     backward(p);
     input_gradient(p);

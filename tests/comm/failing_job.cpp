@@ -22,7 +22,8 @@ using shoal::comm::Watchdog;
 constexpr auto kForever = std::chrono::hours{1};
 
 void run(const Communicator& world, const std::string& how) {
-  const Watchdog watchdog{world, {.timeout_s = 1.0, .poll_s = 0.1}};
+  Watchdog watchdog{world, {.timeout_s = 1.0, .poll_s = 0.1}};
+  watchdog.set_before_abort([] { std::cerr << "the work of the device was ended\n"; });
   const auto pairs = world.split({.color = world.rank() == 0 ? 0 : 1, .name = "pair"});
   for (int i = 0; i < 3; ++i) world.barrier();
   if (world.rank() == 1 && how == "throw") shoal::fail("test", "broken on purpose");

@@ -87,5 +87,45 @@ TEST(Journal, TheOuterOfNestedOperationsIsInFlight) {
   EXPECT_FALSE(journal.in_flight());
 }
 
+TEST(Journal, APostedOperationIsInFlightWhenTheHostWaitsInIt) {
+  Journal journal{8};
+  const auto first = journal.post(Operation::reduce_scatter, "dp", 64);
+  const auto second = journal.post(Operation::reduce_scatter, "dp", 32);
+  EXPECT_FALSE(journal.in_flight()) << "the host computes";
+  const auto other = journal.begin(Operation::all_gather, "tp", 8);
+  ASSERT_TRUE(journal.in_flight());
+  EXPECT_EQ(journal.in_flight()->sequence, other);
+  journal.end(other);
+  EXPECT_FALSE(journal.in_flight());
+  journal.end(first);
+  EXPECT_EQ(journal.traffic(Operation::reduce_scatter).seconds, 0.0) << "nobody waited";
+  journal.wait(second);
+  ASSERT_TRUE(journal.in_flight());
+  EXPECT_EQ(journal.in_flight()->sequence, second);
+  EXPECT_LT(journal.age_s(*journal.in_flight()), 1.0);
+  journal.end(second);
+  EXPECT_FALSE(journal.in_flight());
+  EXPECT_GT(journal.traffic(Operation::reduce_scatter).seconds, 0.0);
+  EXPECT_EQ(journal.traffic(Operation::reduce_scatter).bytes, 96);
+}
+
+TEST(Watchdog, IgnoresAPostedOperationWhileTheHostComputes) {
+  const auto journal = std::make_shared<Journal>(8);
+  std::atomic<int> barks{0};
+  const auto posted = journal->post(Operation::reduce_scatter, "dp", 64);
+  const Watchdog dog{journal,
+                     {.timeout_s = 0.02,
+                      .poll_s = 0.002,
+                      .on_timeout = [&](const TraceEntry&) { ++barks; },
+                      .print = [](std::string_view) {}}};
+  std::this_thread::sleep_for(std::chrono::milliseconds{60});
+  EXPECT_EQ(barks, 0);
+  journal->wait(posted);
+  for (int i = 0; i < 400 && barks == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds{5});
+  }
+  EXPECT_EQ(barks, 1);
+}
+
 }  // namespace
 }  // namespace shoal::comm

@@ -4,6 +4,7 @@
 
 #include "shoal/base/error.hpp"
 #include "shoal/device/buffer.hpp"
+#include "shoal/device/side_exec.hpp"
 
 namespace shoal {
 namespace {
@@ -38,6 +39,36 @@ TEST(Graph, GpuLaunchesWhatWasRecorded) {
     exec.synchronize();
     EXPECT_EQ(seen, values);
   }
+}
+
+TEST(Graph, GpuHoldsAStreamThatWasForkedAndJoined) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU here";
+  const Exec exec{DeviceKind::cuda, {}};
+  constexpr std::int64_t kBytes = 64;
+  const DeviceBuffer a{DeviceKind::cuda, kBytes}, b{DeviceKind::cuda, kBytes},
+      c{DeviceKind::cuda, kBytes};
+  SideExec side{exec};
+  Graph graph;
+  graph.record(exec, [&] {
+    copy(exec, b.data(), a.data(), kBytes);
+    copy(side.fork(exec), c.data(), b.data(), kBytes);
+    side.join(exec);
+    zero(exec, b.data(), kBytes);  // after the copy beside
+  });
+  std::vector<char> seen(kBytes);
+  for (const char value : {'x', 'y'}) {
+    const std::vector<char> values(kBytes, value);
+    upload(exec, a.data(), values.data(), kBytes);
+    graph.launch(exec);
+    download(exec, seen.data(), c.data(), kBytes);
+    exec.synchronize();
+    EXPECT_EQ(seen, values);
+  }
+}
+
+TEST(SideExec, NeedsAGpu) {
+  const Exec exec{DeviceKind::cpu, {}};
+  EXPECT_THROW(static_cast<void>(SideExec{exec}), Error);
 }
 
 TEST(Graph, GpuIsUsableAfterARecordingThatThrew) {

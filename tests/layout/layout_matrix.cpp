@@ -1,7 +1,8 @@
 // The equality matrix: layouts, schedules, recompute modes, routers, ... against one rank.
-//   mpirun -np 8 layout_matrix [pairs | all | dozen] [cpu | cuda] [SECONDS] [SEED]
+//   mpirun -np 8 layout_matrix [pairs | all | dozen] [cpu | cuda] [SECONDS] [SEED] [TEXT]
 // pairs (default): every pair of two factors' values; all: the product, in an order shuffled by the
-// seed, until the seconds are over; dozen: twelve rows of it. Exit code 1 when a row differs.
+// seed, until the seconds are over; dozen: twelve rows of it. With a text only the rows whose
+// description holds it, as "pp=2 ep=1 zbv" does. Exit code 1 when a row differs.
 #include <algorithm>
 #include <iostream>
 #include <random>
@@ -9,6 +10,7 @@
 #include "layout/matrix_case.hpp"
 #include "shoal/base/clock.hpp"
 #include "shoal/comm/environment.hpp"
+#include "shoal/comm/watchdog.hpp"
 #include "shoal/device/device.hpp"
 #include "shoal/train/verify_layout.hpp"
 #include "train/toy.hpp"
@@ -16,6 +18,8 @@
 namespace {
 
 using namespace shoal;
+
+constexpr double kTimeout = 60.0;  ///< of one operation; a row takes a few seconds
 
 /// All valid rows.
 std::vector<test::Row> product() {
@@ -35,12 +39,21 @@ std::vector<test::Row> product() {
   return rows;
 }
 
-std::vector<test::Row> choose_rows(const std::string& which, unsigned seed) {
+std::vector<test::Row> ordered_rows(const std::string& which, unsigned seed) {
   if (which == "pairs") return test::pairwise(test::matrix_levels(), test::matrix_valid);
   std::vector<test::Row> rows = product();
   std::mt19937 order{seed};
   for (std::size_t i = rows.size(); i > 1; --i) std::swap(rows[i - 1], rows[order() % i]);
-  if (which == "dozen") rows.resize(12);
+  return rows;
+}
+
+std::vector<test::Row> choose_rows(const std::string& which, unsigned seed,
+                                   const std::string& text) {
+  std::vector<test::Row> rows = ordered_rows(which, seed);
+  std::erase_if(rows, [&](const test::Row& row) {
+    return test::describe(row).find(text) == std::string::npos;
+  });
+  if (which == "dozen") rows.resize(std::min<std::size_t>(rows.size(), 12));
   return rows;
 }
 
@@ -97,9 +110,11 @@ int main(int argc, char** argv) {
   };
   const std::string which = argument(1, "pairs"), device = argument(2, "cpu");
   const double seconds = std::stod(argument(3, "0"));
+  const comm::Watchdog watchdog{world, {.timeout_s = kTimeout}};
   try {
     if (device == "cuda") select_cuda_device(world.rank() % std::max(1, cuda_device_count()));
-    const auto rows = choose_rows(which, static_cast<unsigned>(std::stoul(argument(4, "1"))));
+    const auto seed = static_cast<unsigned>(std::stoul(argument(4, "1")));
+    const auto rows = choose_rows(which, seed, argument(5, ""));
     const Stopwatch clock;
     const Tally tally = run(rows, device, seconds, world);
     if (world.is_root()) {

@@ -63,6 +63,7 @@ void set_parallel(parallel::ParallelConfig& p, const Row& row) {
   p.schedule = schedule(row);
   p.chunks = p.schedule == "interleaved" || p.schedule == "zbv" ? 2 : 1;
   p.zero = value(row, Factor::zero) == 1;
+  p.bucket_elements = 4096;  // some for each layer, so that they overlap with the backward pass
 }
 
 }  // namespace

@@ -71,8 +71,10 @@ TEST_P(ModuleGolden, Norm) {
   const Tensor x = input("norm/x"), dy = input("norm/dy");
   const TensorView rstd = scratch(*exec_, {rows()[0]}, DType::f32);
   norm.forward(*exec_, {.y_TD = y_, .rstd_T = rstd, .x_TD = x});
-  norm.backward_input(*exec_, {.dx_TD = dx_, .dy_TD = dy, .x_TD = x, .rstd_T = rstd});
-  norm.backward_weight(*exec_, {.dy_TD = dy, .x_TD = x, .rstd_T = rstd});
+  const TensorView part = norm.reserve_parts(exec_->scratch(), x.shape()[0]);
+  norm.backward_input(
+      *exec_, {.dx_TD = dx_, .gain_part_PD = part, .dy_TD = dy, .x_TD = x, .rstd_T = rstd});
+  norm.backward_weight(*exec_, part, ops::Accumulate::overwrite);
   expect_near(y_, "norm/y");
   expect_near(dx_, "norm/dx");
   expect_gradients("norm");
@@ -86,7 +88,7 @@ TEST_P(ModuleGolden, Attention) {
     AttentionDelta delta = attention.reserve_delta(exec_->scratch(), rows()[0]);
     attention.forward(*exec_, pass(), y_, x, saved);
     attention.backward_input(*exec_, pass(), {.dx_TD = dx_, .dy_TD = dy, .x_TD = {}}, saved, delta);
-    attention.backward_weight(*exec_, pass(), {.x_TD = x}, saved, delta);
+    attention.backward_weight(*exec_, {.x_TD = x}, saved, delta);
     expect_near(y_, "attention/y");
     expect_near(dx_, "attention/dx");
     expect_gradients("attention");

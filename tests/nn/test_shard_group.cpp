@@ -125,7 +125,7 @@ AttentionResult run_attention(ShardGroup& group, const std::vector<float>& qkv,
   AttentionDelta delta = attention.reserve_delta(exec.scratch(), kT);
   attention.forward(exec, pass, y_TD, x_TD, saved);
   attention.backward_input(exec, pass, {.dx_TD = dx_TD, .dy_TD = dy_TD, .x_TD = {}}, saved, delta);
-  attention.backward_weight(exec, pass, {.x_TD = x_TD}, saved, delta);
+  attention.backward_weight(exec, {.x_TD = x_TD}, saved, delta);
   return {download_floats(exec, y_TD), download_floats(exec, dx_TD), download_floats(exec, w.grad),
           download_floats(exec, o.grad)};
 }

@@ -79,7 +79,10 @@ TEST_P(CrossEntropyParity, MatchesTheCpuInFp32) {
                        {7, 512},
                        {2, 4097},
                        {300, 65},
-                       {4, 32000}}) {
+                       {4, 32000},
+                       {2, 50304},
+                       {2, 50311},
+                       {1, 131072}}) {
     SCOPED_TRACE("T " + std::to_string(s.T) + " V " + std::to_string(s.V));
     const Values x = values(s.T * s.V, 1, dtype_, 3.0F);
     const Result want = run(oracle_, DType::f32, s, x, 0.5F);

@@ -51,7 +51,7 @@ std::string text(const RowsCase& c) {
          std::string{name(c.dtype)};
 }
 
-TEST_P(PermuteTest, GatherCopiesRowsAndLeavesTheRest) {
+TEST_P(PermuteTest, GatherAndScatterCopyRowsAndLeaveTheRest) {
   for (const RowsCase& c : kRowsCases) {
     SCOPED_TRACE(text(c));
     const Routed r = make_routed(exec_, c.T, c.K, c.D, c.dtype);
@@ -66,6 +66,9 @@ TEST_P(PermuteTest, GatherCopiesRowsAndLeavesTheRest) {
     gather_rows(exec_,
                 {.rows_RD = rows, .x_TD = x, .slot_of_row_R = r.slot_R, .slots_per_token = c.K});
     EXPECT_TRUE(test::all_equal(download_floats(exec_, rows), want));
+    const Tensor scattered = test::poisoned(exec_, {r.R, c.D}, c.dtype);
+    scatter_rows(exec_, {.rows_RD = scattered, .x_TD = x, .row_of_slot_TK = r.row_TK});
+    EXPECT_TRUE(test::all_equal(download_floats(exec_, scattered), want));
   }
 }
 

@@ -49,6 +49,7 @@ TEST_P(RoutePlanTest, PlanIsTheStableSortByExpert) {
       {0, 2, 8},      {1, 1, 1},     {1, 1, 5},      {31, 1, 3},
       {33, 2, 7},     {64, 8, 8},    {128, 8, 512},  {127, 16, 61},
       {1021, 3, 128}, {4099, 2, 16}, {700, 5, 1024}, {3000, 2, 12, 0, true},
+      {70001, 4, 60},
   };
   for (const PlanCase& c : cases) expect_plan(c, c.T * c.K);
 }

@@ -133,6 +133,18 @@ TEST(Optimizer, MasterWeightsSurviveAnyWorkingPrecision) {
   }
 }
 
+TEST(Optimizer, StartsWithTheInitialValuesInFp32) {
+  constexpr std::uint64_t kSeed = 5;
+  for (const DType elem : {DType::f32, DType::bf16, DType::f16}) {
+    const Bench b{{.kind = "adamw"}, elem};
+    b.optimizer.initialise(b.exec, kSeed);
+    for (const nn::Parameter& p : b.layout.parameters()) {
+      const auto expected = nn::initial_values(p.spec, kSeed, 0, p.storage.elements());
+      EXPECT_EQ(b.master(p.spec.name.c_str()), expected) << p.spec.name;
+    }
+  }
+}
+
 TEST(Optimizer, TakesOnlyTheStatesThatItsKindNeeds) {
   const auto present = [](const OptimizerConfig& config) {
     const Bench b{config};

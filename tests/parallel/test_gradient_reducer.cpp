@@ -139,7 +139,7 @@ TEST(GradientReducer, GathersTheRowsThatOthersUpdated) {
   const Communicator world = Communicator::world();
   for (const ParallelConfig& config : configs(world.size())) {
     if (!config.zero) continue;
-    const Bench b{world, {.config = config}};
+    Bench b{world, {.config = config}};
     const auto value = [&](const nn::ParameterSpec& spec, std::int64_t at) -> float& {
       return (spec.keep_f32 ? b.store.f32_values() : b.store.elem_values()).data<float>()[at];
     };
@@ -184,7 +184,7 @@ TEST(GradientReducer, TheJournalCountsWhatTheFormulaSays) {
 
 TEST(GradientReducer, ReducesABucketWhenItsTensorsAreFinal) {
   const Communicator world = Communicator::world();
-  Bench b{world, {.options = {.bucket_elements = kSmallBucket, .eager = true}}};
+  Bench b{world, {.options = {.bucket_elements = kSmallBucket}}};
   const auto calls = [&] {
     return world.journal()->traffic(comm::Operation::reduce_scatter).calls;
   };
@@ -194,7 +194,7 @@ TEST(GradientReducer, ReducesABucketWhenItsTensorsAreFinal) {
   EXPECT_EQ(calls(), before);
   for (int tensor = b.layout.parameters().back().tensor; tensor >= 0; --tensor) {
     std::int64_t final = 0;
-    b.reducer.ready(b.exec, tensor, tensor + 1);
+    b.reducer.after_gradients(b.exec, {.first = tensor, .last = tensor + 1});
     for (const Bucket& bucket : b.reducer.buckets()) final += bucket.first_tensor >= tensor ? 1 : 0;
     EXPECT_EQ(calls() - before, final);
   }

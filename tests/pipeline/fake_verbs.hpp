@@ -103,12 +103,15 @@ class MultiplyingVerbs final : public StageVerbs {
 /// Stages of equal cost that sleep instead of computing, so that few cores show the bubble.
 class SleepingVerbs final : public StageVerbs {
  public:
-  /// `seconds`: of each of F, B and W of one chunk.
-  explicit SleepingVerbs(double seconds) : seconds_{seconds} {}
-  [[nodiscard]] Border border() const override { return {.shape = {1, 1}, .dtype = DType::f32}; }
+  /// `seconds`: of each of F, B and W of one chunk; `width`: elements of a border.
+  explicit SleepingVerbs(double seconds, std::int64_t width = 1)
+      : seconds_{seconds}, width_{width} {}
+  [[nodiscard]] Border border() const override {
+    return {.shape = {1, width_}, .dtype = DType::f32};
+  }
   ConstTensorView forward(const Exec& exec, const StageCall& call, const TensorView&) override {
     sleep(1.0);
-    return allocate(exec.arena().saved(call.slot), {1, 1}, DType::f32);
+    return allocate(exec.arena().saved(call.slot), {1, width_}, DType::f32);
   }
   void backward_input(const Exec&, const StageCall&, const nn::StageGradients&) override {
     sleep(1.0);
@@ -125,6 +128,7 @@ class SleepingVerbs final : public StageVerbs {
     slept_ += watch.seconds();
   }
   double seconds_;
+  std::int64_t width_;
   double slept_ = 0.0;
 };
 

@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "fake_verbs.hpp"
@@ -108,6 +112,62 @@ TEST(Executor, NeedsAGroupOfAsManyRanksAsStages) {
   EXPECT_THROW((Executor{dry, {.shape = shape, .verbs = verbs, .group = paper}}), Error);
 }
 
+/// Ranks that meet without MPI, as those do that wait in a collective of their devices.
+class MeetingByFiles {
+ public:
+  explicit MeetingByFiles(const Communicator& world) : world_{world} {
+    const auto temp = std::filesystem::temp_directory_path();
+    const std::string mine = (temp / ("shoal-meeting-" + std::to_string(::getpid()))).string();
+    folder_ = world.broadcast_string(mine, 0);
+    std::filesystem::create_directory(folder_);
+  }
+  ~MeetingByFiles() {
+    world_.barrier();
+    if (world_.is_root()) std::filesystem::remove_all(folder_);
+  }
+  MeetingByFiles(const MeetingByFiles&) = delete;
+  MeetingByFiles& operator=(const MeetingByFiles&) = delete;
+
+  /// Whether all ranks came within some seconds.
+  [[nodiscard]] bool meet(const std::string& where) const {
+    std::ofstream{file(where, world_.rank())};
+    const Stopwatch clock;
+    for (int r = 0; r < world_.size(); ++r) {
+      while (!std::filesystem::exists(file(where, r))) {
+        if (clock.seconds() > 5.0) return false;
+        std::this_thread::sleep_for(std::chrono::milliseconds{1});
+      }
+    }
+    return true;
+  }
+
+ private:
+  [[nodiscard]] std::filesystem::path file(const std::string& where, int rank) const {
+    return folder_ / (where + "-" + std::to_string(rank));
+  }
+  const Communicator& world_;
+  std::filesystem::path folder_;
+};
+
+/// MPI brings large messages on only while their sender is in MPI: a rank that left a message
+/// behind and waits elsewhere would hold up the one that receives it, for ever.
+TEST(Executor, LeavesNoMessageBehind) {
+  const Communicator world = Communicator::world();
+  if (world.size() == 1) GTEST_SKIP() << "needs two ranks";
+  const MeetingByFiles meeting{world};
+  const Exec exec{DeviceKind::cpu,
+                  ArenaPlan{.persistent = std::int64_t{8} << 20,
+                            .saved = std::vector<std::int64_t>(64, std::int64_t{2} << 20),
+                            .scratch = std::int64_t{8} << 20}};
+  for (const ScheduleShape& shape : shapes(world.size(), 3)) {
+    test::SleepingVerbs verbs{0.0, std::int64_t{1} << 18};
+    Executor executor{exec, {.shape = shape, .verbs = verbs, .group = world}};
+    executor.run(exec);
+    const int met = meeting.meet(text(shape)) ? 1 : 0;
+    EXPECT_EQ(world.all_reduce_value(met, comm::ReduceOp::min), 1) << text(shape);
+  }
+}
+
 /// What nobody worked in of `p * longest run`, and what the executors say themselves, averaged over
 /// the ranks.
 struct Idle {
@@ -149,16 +209,20 @@ Idle in_theory(const ScheduleShape& shape) {
   return {theory.bubble_share(), idle_in_theory(theory)};
 }
 
-/// 1F1B, ZB-H1 and ZBV: near their theory, each below the one before.
-::testing::AssertionResult as_published(const std::vector<Idle>& got,
-                                        const std::vector<ScheduleShape>& shapes) {
+/// Near the timeline that the planner executes, and in its order where that one sees a difference.
+::testing::AssertionResult as_planned(const std::vector<Idle>& got,
+                                      const std::vector<ScheduleShape>& shapes) {
+  constexpr double kNear = 0.06, kDifferent = 0.02;
   for (std::size_t i = 0; i < shapes.size(); ++i) {
     const Idle theory = in_theory(shapes[i]);
-    const bool near = std::abs(got[i].bubble - theory.bubble) < 0.06 &&
-                      std::abs(got[i].waiting - theory.waiting) < 0.06;
-    const bool below =
-        i == 0 || (got[i].bubble < got[i - 1].bubble && got[i].waiting < got[i - 1].waiting);
-    if (near && below) continue;
+    bool good = std::abs(got[i].bubble - theory.bubble) < kNear &&
+                std::abs(got[i].waiting - theory.waiting) < kNear;
+    for (std::size_t j = 0; j < i; ++j) {
+      const Idle other = in_theory(shapes[j]);
+      if (theory.bubble < other.bubble - kDifferent) good &= got[i].bubble < got[j].bubble;
+      if (theory.waiting < other.waiting - kDifferent) good &= got[i].waiting < got[j].waiting;
+    }
+    if (good) continue;
     return ::testing::AssertionFailure()
            << text(shapes[i]) << ": bubble " << got[i].bubble << " (in theory " << theory.bubble
            << "), waiting " << got[i].waiting << " (" << theory.waiting << ")";
@@ -166,22 +230,24 @@ Idle in_theory(const ScheduleShape& shape) {
   return ::testing::AssertionSuccess();
 }
 
-TEST(Executor, IdleShareFollowsTheTheory) {
+TEST(Executor, IdleShareAndRankingOfSchedulesFollowTheTheory) {
   const Communicator world = Communicator::world();
   if (world.size() == 1) GTEST_SKIP() << "needs two ranks";
   const int p = world.size(), m = 2 * p;
-  const std::vector<ScheduleShape> shapes = {{ScheduleKind::one_f_one_b, p, m, 1},
+  const std::vector<ScheduleShape> shapes = {{ScheduleKind::gpipe, p, m, 1},
+                                             {ScheduleKind::one_f_one_b, p, m, 1},
+                                             {ScheduleKind::interleaved, p, m, 2},
                                              {ScheduleKind::zb_h1, p, m, 1},
                                              {ScheduleKind::zbv, p, m, 2}};
   std::vector<Idle> least(shapes.size());
   // Other programs can only make a run worse, so that the best of a few counts.
-  for (int attempt = 0; attempt < 8 && !as_published(least, shapes); ++attempt) {
+  for (int attempt = 0; attempt < 8 && !as_planned(least, shapes); ++attempt) {
     for (std::size_t i = 0; i < shapes.size(); ++i) {
       const Idle got = measure(world, shapes[i]);
       least[i] = {std::min(least[i].bubble, got.bubble), std::min(least[i].waiting, got.waiting)};
     }
   }
-  EXPECT_TRUE(as_published(least, shapes));
+  EXPECT_TRUE(as_planned(least, shapes));
 }
 
 }  // namespace

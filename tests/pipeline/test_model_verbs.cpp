@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <numeric>
 
 #include "nn/harness.hpp"
@@ -60,7 +61,7 @@ struct Pipeline {
     std::vector<const nn::Model*> models;
     for (const Harness& chunk : chunks) models.push_back(&chunk.model);
     const int slots = assign_slots(make_schedule(c.shape, group.rank()), c.shape).count;
-    verbs.emplace(ModelVerbs::Parts{models, slots, kSequence});
+    verbs.emplace(ModelVerbs::Parts{models, slots, kSequence, c.shape.micro_batches});
     executor.emplace(exec, ExecutorParts{.shape = c.shape, .verbs = *verbs, .group = group});
   }
   /// A step over these micro-batches.
@@ -200,6 +201,67 @@ TEST(ModelVerbs, LeavePartialGradientsOfATiedTable) {
   EXPECT_TRUE(!end || nn::test::distance(part, expected) > 0.01);
   world.all_reduce(part, comm::ReduceOp::sum);
   EXPECT_LE(nn::test::distance(part, expected), 1e-6);
+}
+
+/// Keeps what the gradients were when they were announced.
+class Announcements final : public nn::ParameterWatch {
+ public:
+  explicit Announcements(const Harness& chunk) : chunk_{&chunk} {
+    int count = 0;
+    for (const nn::Parameter& p : parameters()) count = std::max(count, p.tensor + 1);
+    used.assign(static_cast<std::size_t>(count), 0);
+    final.assign(static_cast<std::size_t>(count), 0);
+  }
+  void before_use(const Exec&, nn::TensorRange tensors) override {
+    for (int t = tensors.first; t < tensors.last; ++t) ++used[static_cast<std::size_t>(t)];
+  }
+  void after_gradients(const Exec&, nn::TensorRange tensors) override {
+    for (int t = tensors.first; t < tensors.last; ++t) ++final[static_cast<std::size_t>(t)];
+    for (const nn::Parameter& p : parameters()) {
+      if (p.tensor < tensors.first || p.tensor >= tensors.last) continue;
+      seen[p.spec.name] = chunk_->gradient(p.spec.name);
+    }
+  }
+  [[nodiscard]] const std::vector<nn::Parameter>& parameters() const {
+    return chunk_->layout.parameters.parameters();
+  }
+
+  std::vector<int> used, final;  ///< for each tensor: how often
+  std::map<std::string, std::vector<float>> seen;
+
+ private:
+  const Harness* chunk_;
+};
+
+/// In every schedule with several micro-batches each tensor is announced once, and its gradient is
+/// then that of the whole step.
+TEST(ModelVerbs, AnnounceFinalGradientsOnce) {
+  const Communicator world = Communicator::world();
+  for (const bool tied : {false, true}) {
+    for (const ScheduleKind kind :
+         {ScheduleKind::gpipe, ScheduleKind::one_f_one_b, ScheduleKind::zb_h1}) {
+      Case c{.shape = {kind, world.size(), 3, 1}, .config = deep_config()};
+      c.config.tie_word_embeddings = tied;
+      Exec exec{DeviceKind::cpu, planned(c, world.rank())};
+      Pipeline pipeline{exec, c, world};
+      const Harness& chunk = pipeline.chunks.front();
+      Announcements watch{chunk};
+      pipeline.verbs->set_watch(&watch);
+      pipeline.run(exec, micro_batches(c.shape.micro_batches));
+      const bool far_head = tied && world.size() > 1 && world.rank() == world.size() - 1;
+      for (const nn::Parameter& p : watch.parameters()) {
+        const std::string what = std::string{name(kind)} + ": " + p.spec.name;
+        const bool tied_apart = far_head && p.spec.name == "embed_tokens";
+        const auto tensor = static_cast<std::size_t>(p.tensor);
+        EXPECT_EQ(watch.final[tensor], tied_apart ? 0 : 1) << what;
+        const bool twice = tied && world.size() == 1 && p.spec.name == "embed_tokens";
+        EXPECT_EQ(watch.used[tensor], twice ? 2 : 1) << what;
+        if (tied_apart) continue;
+        EXPECT_TRUE(test::all_equal(watch.seen.at(p.spec.name), chunk.gradient(p.spec.name)))
+            << what;
+      }
+    }
+  }
 }
 
 /// Zero-bubble keeps what recompute restores only from backward_input to backward_weight. Only the

@@ -50,7 +50,7 @@ class MeetingPlace {
  private:
   template <class Condition>
   void await(std::unique_lock<std::mutex>& lock, Condition condition) {
-    expect(changed_.wait_for(lock, std::chrono::seconds{20}, condition), "a deadlock");
+    expect(changed_.wait_for(lock, std::chrono::seconds{5}, condition), "a deadlock");
   }
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "shoal/base/log.hpp"
+#include "shoal/train/benchmark.hpp"
 #include "train/toy.hpp"
 
 namespace shoal::train {
@@ -85,6 +86,20 @@ TEST_P(GpuGraph, GivesTheBitsOfKernelByKernel) {
   const std::string last = "step-0000000" + std::to_string(kSteps);
   EXPECT_EQ(test::state_digest(folder_ / "graph" / last),
             test::state_digest(folder_ / "kernels" / last));
+}
+
+/// Otherwise the comparison above would say nothing.
+TEST_P(GpuGraph, IsRecorded) {
+  if (!on_gpu()) GTEST_SKIP() << "no CUDA device on this host";
+  if (!world_.is_root()) return;
+  RunConfig c = config("unused");
+  c.training.device = "cuda";
+  c.training.precision = GetParam();
+  for (const bool graph : {true, false}) {
+    c.training.cuda_graph = graph;
+    const StepBenchmark result = benchmark_step(c, {.warmup = 2, .steps = 1}, Communicator::self());
+    EXPECT_EQ(result.cuda_graph, graph);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Precisions, GpuGraph, ::testing::Values("bf16", "fp16", "fp32"),

@@ -13,6 +13,7 @@
 
 #include "shoal/comm/journal.hpp"
 #include "shoal/comm/pending_send.hpp"
+#include "shoal/comm/posted_collective.hpp"
 
 namespace shoal::comm {
 
@@ -194,6 +195,30 @@ class Communicator {
   void reduce_scatter_bytes(std::span<const std::byte> send, std::span<std::byte> recv,
                             ElementType type, ReduceOp op) const;
   void all_gather_bytes(std::span<const std::byte> send, std::span<std::byte> recv) const;
+
+  // The same started only. Every member starts posted collectives in the same order among
+  // themselves and among the all_to_all_v, reduce_scatter and all_reduce that wait; they are moved
+  // on and end in that order.
+  struct PostedReduceScatter {
+    std::span<const std::byte> send;  ///< size() equal blocks
+    std::span<std::byte> recv;
+    std::span<std::byte> workspace;  ///< of posted_workspace(send.size(), size()) bytes
+    ElementType type = ElementType::f32;
+    ReduceOp op = ReduceOp::sum;
+  };
+  struct PostedAllReduce {
+    std::span<std::byte> data;
+    std::span<std::byte> workspace;  ///< of posted_workspace(data.size(), size()) bytes
+    ElementType type = ElementType::f32;
+    ReduceOp op = ReduceOp::sum;
+  };
+  [[nodiscard]] static std::int64_t posted_workspace(std::int64_t bytes, int ranks);
+  [[nodiscard]] std::unique_ptr<PostedCollective> post_reduce_scatter_bytes(
+      const PostedReduceScatter& args) const;
+  [[nodiscard]] std::unique_ptr<PostedCollective> post_all_reduce_bytes(
+      const PostedAllReduce& args) const;
+  [[nodiscard]] std::unique_ptr<PostedCollective> post_all_gather_bytes(
+      std::span<const std::byte> send, std::span<std::byte> recv) const;
   void all_gather_v_bytes(const GatherV& args) const;
   void gather_v_bytes(const GatherV& args, int root) const;
   void all_to_all_bytes(std::span<const std::byte> send, std::span<std::byte> recv) const;
@@ -220,6 +245,7 @@ class Communicator {
   class Gate;
   explicit Communicator(Parts parts);
   [[nodiscard]] Gate gate(Operation op, std::int64_t bytes) const;
+  [[nodiscard]] std::int64_t post_entry(Operation op, std::int64_t bytes) const;
   void verify(Operation op, std::int64_t bytes) const;
   void check_rank(int rank, std::string_view what) const;
   [[nodiscard]] std::byte* scratch(std::int64_t bytes) const;

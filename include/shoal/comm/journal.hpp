@@ -62,8 +62,10 @@ struct TraceEntry {
   std::int64_t group_number = -1;  ///< counts the group's collectives; -1: between two ranks
   std::int64_t bytes = 0;  ///< this rank's payload (sent, or received where it only receives)
   bool done = false;
-  double start_s = 0.0;  ///< since the journal began
-  double wall_s = 0.0;   ///< 0 while in flight
+  bool posted = false;    ///< under way while the host works: nobody waits in it yet
+  double start_s = 0.0;   ///< since the journal began
+  double waited_s = 0.0;  ///< the host waits in it since then; start_s unless it was posted
+  double wall_s = 0.0;    ///< 0 while in flight
 };
 
 /// What this rank did on the wire: the last operations, bytes by operation, host waits. Shared by
@@ -73,7 +75,7 @@ class Journal {
   struct Traffic {
     std::int64_t calls = 0;
     std::int64_t bytes = 0;
-    double seconds = 0.0;
+    double seconds = 0.0;  ///< that the host waited in them
   };
 
   explicit Journal(std::int64_t capacity);
@@ -85,11 +87,17 @@ class Journal {
   /// Operations may overlap, as those of a device do; each is ended by its sequence.
   std::int64_t begin(Operation op, std::string_view group, std::int64_t bytes,
                      int group_index = -1);
+  /// The same for an operation that the host does not wait in: it is not in flight until wait().
+  std::int64_t post(Operation op, std::string_view group, std::int64_t bytes, int group_index = -1);
+  /// The host waits in a posted operation from now on.
+  void wait(std::int64_t sequence);
   void end(std::int64_t sequence);
 
   [[nodiscard]] std::vector<TraceEntry> entries() const;  ///< oldest first
-  /// The oldest that has not ended: operations nest where one overlaps an exchange.
+  /// The oldest that has not ended, posted ones aside: operations nest where one overlaps an
+  /// exchange.
   [[nodiscard]] std::optional<TraceEntry> in_flight() const;
+  /// Since the host waits in it.
   [[nodiscard]] double age_s(const TraceEntry& entry) const;
   [[nodiscard]] std::array<Traffic, kNumOperations> traffic() const;
   [[nodiscard]] Traffic traffic(Operation op) const;
@@ -104,13 +112,15 @@ class Journal {
   [[nodiscard]] double now_s() const;
   [[nodiscard]] TraceEntry& at(std::int64_t sequence);
   [[nodiscard]] const TraceEntry& at(std::int64_t sequence) const;
+  TraceEntry& enter(Operation op, std::string_view group, std::int64_t bytes, int group_index);
   void publish_current();
+  void show_oldest_open();
 
   mutable std::mutex mutex_;
   Clock::time_point start_ = Clock::now();
   std::vector<TraceEntry> ring_;
   std::int64_t next_ = 0;
-  std::int64_t oldest_open_ = 0;  ///< all before it have ended; next_ when nothing is in flight
+  std::int64_t oldest_open_ = 0;  ///< the host waits in none before it; next_ when in none at all
   std::shared_ptr<RankProgress> progress_;
   std::array<Traffic, kNumOperations> traffic_{};
   WaitLog waits_;

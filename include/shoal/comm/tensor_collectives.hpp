@@ -50,13 +50,32 @@ class TensorCollectives {
   /// Whether the group of one is served by a copy, without the transport.
   [[nodiscard]] virtual bool only_copies() const { return size() == 1; }
 
+  /// Whether the host can work while a posted collective is under way. Elsewhere posting one runs
+  /// it, in the order of the Exec's stream.
+  [[nodiscard]] virtual bool can_post() const { return false; }
+
   void all_reduce(const Exec& exec, const TensorView& data, ReduceOp op);
   void reduce_scatter(const Exec& exec, const ReduceScatter& args);
   void all_gather(const Exec& exec, const AllGather& args);
   void broadcast(const Exec& exec, const TensorView& data, int root);
   void all_to_all_rows(const Exec& exec, const AllToAllRows& args);
 
+  // Started only; null when nothing is left to wait for. `workspace` (u8) holds
+  // Communicator::posted_workspace() bytes of what is sent where can_post(), otherwise it is not
+  // read. Order as for Communicator's.
+  using Posted = std::unique_ptr<PostedCollective>;
+  [[nodiscard]] Posted post_all_reduce(const Exec& exec, const TensorView& data, ReduceOp op,
+                                       const TensorView& workspace);
+  [[nodiscard]] Posted post_reduce_scatter(const Exec& exec, const ReduceScatter& args,
+                                           const TensorView& workspace);
+  [[nodiscard]] Posted post_all_gather(const Exec& exec, const AllGather& args);
+
  private:
+  virtual Posted run_post_all_reduce(const Exec& exec, const TensorView& data, ReduceOp op,
+                                     const TensorView& workspace);
+  virtual Posted run_post_reduce_scatter(const Exec& exec, const ReduceScatter& args,
+                                         const TensorView& workspace);
+  virtual Posted run_post_all_gather(const Exec& exec, const AllGather& args);
   virtual void run_all_reduce(const Exec& exec, const TensorView& data, ReduceOp op) = 0;
   virtual void run_reduce_scatter(const Exec& exec, const ReduceScatter& args) = 0;
   virtual void run_all_gather(const Exec& exec, const AllGather& args) = 0;

@@ -44,6 +44,10 @@ class Exec {
   [[nodiscard]] Store scratch() const { return arena_->scratch(); }
   [[nodiscard]] const CudaContext& cuda() const { return *cuda_; }
 
+  /// An Exec with a stream of its own on the same GPU, for copies and collectives that overlap with
+  /// this one's work: it has no arena and no BLAS.
+  [[nodiscard]] Exec beside() const;
+
   /// Host waits until all work given to this Exec is done. Never inside a step.
   void synchronize() const;
 

@@ -36,11 +36,11 @@ struct AttentionSaved {
 
 /// Kept from backward_input to backward_weight.
 struct AttentionDelta {
-  ConstTensorView dy_TD;     ///< the caller's
-  TensorView dqkv_TC;        ///< elem [T, (H+2G) d]
-  TensorView dqk_TC;         ///< elem [T, (H+G) d]; only with QK-norm
-  TensorView dgate_D;        ///< f32 [D], dynamic heads
-  TensorView dgate_scalars;  ///< f32 [2], dynamic heads
+  ConstTensorView dy_TD;                      ///< the caller's
+  TensorView dqkv_TC;                         ///< elem [T, (H+2G) d]
+  TensorView q_norm_part_Pd, k_norm_part_Pd;  ///< f32; parts of gradients, only with QK-norm
+  TensorView dgate_D;                         ///< f32 [D], dynamic heads
+  TensorView dgate_scalars;                   ///< f32 [2], dynamic heads
 };
 
 /// Keys and values of one sequence during generation.
@@ -87,8 +87,8 @@ class Attention {
     ConstTensorView x_TD;
     ops::Accumulate accumulate = ops::Accumulate::overwrite;
   };
-  void backward_weight(const Exec& exec, const Pass& pass, const BackwardWeight& args,
-                       const AttentionSaved& saved, const AttentionDelta& delta) const;
+  void backward_weight(const Exec& exec, const BackwardWeight& args, const AttentionSaved& saved,
+                       const AttentionDelta& delta) const;
 
   [[nodiscard]] AttentionCache make_cache(const Exec& exec, std::int64_t max_tokens) const;
   void step(const Exec& exec, const AttentionStep& args, const AttentionCache& cache) const;

@@ -26,12 +26,12 @@ struct BlockSaved {
 /// Kept from backward_input to backward_weight.
 struct BlockDelta {
   AttentionDelta attention;
-  TensorView dy1_TD;
+  TensorView norm1_part_PD;  ///< f32: parts of the gain's gradient
   TensorView dx2_TD;
   TensorView da_TD;  ///< gradient of the attention's output: dx2, or dropout of it
   MlpDelta mlp;
   MoeDelta moe;
-  TensorView dy2_TD;
+  TensorView norm2_part_PD;
   TensorView dm_TD;  ///< gradient of the MLP's output, only with dropout
 };
 
@@ -64,8 +64,8 @@ class Block {
   /// `store` gives the memory of `delta` and of what is recomputed into `saved`.
   void backward_input(const Exec& exec, const Pass& pass, const BlockGradients& args,
                       BlockSaved& saved, BlockDelta& delta, const Store& store) const;
-  void backward_weight(const Exec& exec, const Pass& pass, const BlockSaved& saved,
-                       const BlockDelta& delta, ops::Accumulate accumulate) const;
+  void backward_weight(const Exec& exec, const BlockSaved& saved, const BlockDelta& delta,
+                       ops::Accumulate accumulate) const;
   /// Both, in scratch.
   void backward(const Exec& exec, const Pass& pass, const BlockGradients& args,
                 const BlockSaved& saved, ops::Accumulate accumulate) const;
@@ -115,8 +115,8 @@ class Block {
   [[nodiscard]] ConstTensorView attention_input(const Exec& exec, const BlockSaved& saved) const;
   void attention_backward_input(const Exec& exec, const Pass& pass, const TensorView& dx_TD,
                                 const BlockSaved& saved, BlockDelta& delta) const;
-  void attention_backward_weight(const Exec& exec, const Pass& pass, const BlockSaved& saved,
-                                 const BlockDelta& delta, ops::Accumulate accumulate) const;
+  void attention_backward_weight(const Exec& exec, const BlockSaved& saved, const BlockDelta& delta,
+                                 ops::Accumulate accumulate) const;
 
   Parts parts_;
 };

@@ -120,6 +120,13 @@ class Model {
                      const ConstTensorView& x_TD, ops::Accumulate accumulate) const;
   void embedding_backward(const Exec& exec, const Pass& pass, const ConstTensorView& dx_TD,
                           ops::Accumulate accumulate) const;
+  /// Tell pass.watch, where there is one.
+  void before_layer(const Exec& exec, const Pass& pass, std::size_t block) const;
+  void before_table(const Exec& exec, const Pass& pass) const;
+  void before_head(const Exec& exec, const Pass& pass) const;
+  void after_layer(const Exec& exec, const Pass& pass, std::size_t block) const;
+  void after_table(const Exec& exec, const Pass& pass) const;
+  void after_head(const Exec& exec, const Pass& pass) const;
   void expect_batch(const Batch& batch) const;
   /// Memory for the hidden states of this rank's tokens.
   [[nodiscard]] TensorView hidden_states(const Store& store, const Batch& batch) const;
@@ -133,6 +140,7 @@ class Model {
   const ModelState* state_;
   ShardGroup* tensor_;
   bool head_writes_table_;
+  StageLayout layout_;
   std::vector<Block> blocks_;
   Embedding embedding_;
   RmsNorm final_norm_;

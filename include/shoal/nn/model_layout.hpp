@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "shoal/nn/model_config.hpp"
-#include "shoal/nn/parameter.hpp"
+#include "shoal/nn/parameter_watch.hpp"
 #include "shoal/nn/placement.hpp"
 
 namespace shoal::nn {
@@ -36,6 +36,9 @@ struct LayerHandles {
   ParameterLayout::Handle experts_gate_up = kNoTensor;  ///< [E, 2F, D]
   ParameterLayout::Handle experts_down = kNoTensor;     ///< [E, D, F]
 };
+
+/// The tensors of a layer, which lie side by side.
+[[nodiscard]] TensorRange tensors_of(const LayerHandles& layer);
 
 /// A model chunk: where its modules find their tensors in the parameters of the rank.
 struct StageLayout {

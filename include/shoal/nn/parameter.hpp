@@ -158,6 +158,10 @@ class ParameterStore {
 [[nodiscard]] std::vector<float> initial_values(const ParameterSpec& spec, std::uint64_t seed,
                                                 std::int64_t first, std::int64_t count);
 
+/// The same on a device: values (f32 or elem) = local elements [first, ...) of a parameter.
+void fill_initial(const Exec& exec, const ParameterSpec& spec, std::uint64_t seed,
+                  std::int64_t first, const TensorView& values);
+
 /// A run of elements of one flat buffer: `values` (f32 or elem) are elements [first, first + n).
 struct InitialWindow {
   TensorView values;

@@ -1,5 +1,6 @@
 #pragma once
 #include "shoal/nn/batch.hpp"
+#include "shoal/nn/parameter_watch.hpp"
 #include "shoal/nn/routing_tap.hpp"
 
 namespace shoal::nn {
@@ -22,6 +23,9 @@ struct Pass {
   const StepScalars& scalars;
   Purpose purpose = Purpose::train;
   RoutingTap* tap = nullptr;
+  /// Told of weights in forward and of gradients in backward or backward_weight; null in every pass
+  /// but the first forward and the last backward of a chunk in a step.
+  ParameterWatch* watch = nullptr;
   [[nodiscard]] bool dropout() const { return purpose != Purpose::evaluate; }
 };
 

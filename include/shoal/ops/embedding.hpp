@@ -13,8 +13,9 @@ struct EmbeddingForward {
 };
 void embedding_forward(const Exec& exec, const EmbeddingForward& args);
 
-/// dtable[v] (+)= sum of dx_t over tokens t with id first_id + v, in ascending t: deterministic, no
-/// atomics. Tokens with other ids are left out.
+/// dtable[v] (+)= sum of dx_t over tokens t with id first_id + v, in ascending t; on the GPU each
+/// 32 tokens of an id in a row are summed on their own first. Deterministic, no atomics. Tokens
+/// with other ids are left out.
 struct EmbeddingBackward {
   TensorView dtable_VD;   ///< out f32
   ConstTensorView dx_TD;  ///< elem
@@ -28,10 +29,10 @@ namespace cpu {
 void embedding_forward(const Exec& exec, const EmbeddingForward& args);
 void embedding_backward(const Exec& exec, const EmbeddingBackward& args);
 }  // namespace cpu
-/// `sort_scratch`: u8, to sort the tokens by id.
+struct EmbeddingScratch;
 namespace cuda {
 void embedding_forward(const Exec& exec, const EmbeddingForward& args);
 void embedding_backward(const Exec& exec, const EmbeddingBackward& args,
-                        const TensorView& sort_scratch);
+                        const EmbeddingScratch& scratch);
 }  // namespace cuda
 }  // namespace shoal::ops

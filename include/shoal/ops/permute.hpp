@@ -27,6 +27,15 @@ struct GatherRows {
 };
 void gather_rows(const Exec& exec, const GatherRows& args);
 
+/// rows[row_of_slot[t,k]] = x[t]; row -1: nothing; other rows are left alone. The same rows as
+/// gather_rows() of the inverse order, with each token read once.
+struct ScatterRows {
+  TensorView rows_RD;              ///< out elem
+  ConstTensorView x_TD;            ///< elem
+  ConstTensorView row_of_slot_TK;  ///< i32, different rows
+};
+void scatter_rows(const Exec& exec, const ScatterRows& args);
+
 /// y[t] = add[t] + sum_k weight[t,k] * rows[row_of_slot[t,k]], summed over k in order in fp32;
 /// row -1 contributes nothing. Without weight all weights are one (backward of gather_rows).
 struct CombineRows {
@@ -41,11 +50,13 @@ void combine_rows(const Exec& exec, const CombineRows& args);
 namespace cpu {
 void route_plan(const Exec& exec, const RoutePlan& args);
 void gather_rows(const Exec& exec, const GatherRows& args);
+void scatter_rows(const Exec& exec, const ScatterRows& args);
 void combine_rows(const Exec& exec, const CombineRows& args);
 }  // namespace cpu
 namespace cuda {
 void route_plan(const Exec& exec, const RoutePlan& args);
 void gather_rows(const Exec& exec, const GatherRows& args);
+void scatter_rows(const Exec& exec, const ScatterRows& args);
 void combine_rows(const Exec& exec, const CombineRows& args);
 }  // namespace cuda
 }  // namespace shoal::ops

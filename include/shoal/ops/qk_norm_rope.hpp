@@ -28,34 +28,23 @@ struct QkNormRopeForward {
 };
 void qk_norm_rope_forward(const Exec& exec, const QkNormRopeForward& args);
 
-/// Writes the query and key columns of dqkv; the value columns are the attention's to write.
-struct QkNormRopeBackwardInput {
-  TensorView dqkv_TC;      ///< out elem [T, (H+2G) d], first (H+G) d columns
-  ConstTensorView dqk_TC;  ///< elem [T, (H+G) d]: gradient of the rotated queries and keys
+/// In place: the query and key columns of dqkv hold the gradient of the rotated queries and keys
+/// and get that of the projection; the value columns are left alone. In the same pass the parts of
+/// the weights' gradients, which sum_parts() adds up; they are absent without norms.
+struct QkNormRopeBackward {
+  TensorView dqkv_TC;               ///< in/out elem [T, (H+2G) d], first (H+G) d columns
+  TensorView q_part_Pd, k_part_Pd;  ///< out f32 [part_count(T), d]
   ConstTensorView qkv_TC, rstd_TJ, q_weight_d, k_weight_d, cos_PC, sin_PC, position_T;
   HeadLayout layout;
 };
-void qk_norm_rope_backward_input(const Exec& exec, const QkNormRopeBackwardInput& args);
+void qk_norm_rope_backward(const Exec& exec, const QkNormRopeBackward& args);
 
-struct QkNormRopeBackwardWeight {
-  TensorView dq_weight_d, dk_weight_d;  ///< out f32 [d]
-  ConstTensorView dqk_TC, qkv_TC, rstd_TJ, cos_PC, sin_PC, position_T;
-  HeadLayout layout;
-  Accumulate accumulate = Accumulate::overwrite;
-};
-void qk_norm_rope_backward_weight(const Exec& exec, const QkNormRopeBackwardWeight& args);
-
-/// `part_q_Pd`, `part_k_Pd`: scratch for the two-stage sums over tokens.
 namespace cpu {
 void qk_norm_rope_forward(const Exec& exec, const QkNormRopeForward& args);
-void qk_norm_rope_backward_input(const Exec& exec, const QkNormRopeBackwardInput& args);
-void qk_norm_rope_backward_weight(const Exec& exec, const QkNormRopeBackwardWeight& args,
-                                  const TensorView& part_q_Pd, const TensorView& part_k_Pd);
+void qk_norm_rope_backward(const Exec& exec, const QkNormRopeBackward& args);
 }  // namespace cpu
 namespace cuda {
 void qk_norm_rope_forward(const Exec& exec, const QkNormRopeForward& args);
-void qk_norm_rope_backward_input(const Exec& exec, const QkNormRopeBackwardInput& args);
-void qk_norm_rope_backward_weight(const Exec& exec, const QkNormRopeBackwardWeight& args,
-                                  const TensorView& part_q_Pd, const TensorView& part_k_Pd);
+void qk_norm_rope_backward(const Exec& exec, const QkNormRopeBackward& args);
 }  // namespace cuda
 }  // namespace shoal::ops

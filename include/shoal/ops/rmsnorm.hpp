@@ -17,35 +17,25 @@ struct RmsNormForward {
 };
 void rmsnorm_forward(const Exec& exec, const RmsNormForward& args);
 
-struct RmsNormBackwardInput {
+struct RmsNormBackward {
   TensorView dx_TD;        ///< out elem
+  TensorView part_PD;      ///< out f32 [part_count(T), D]: parts of dw = sum_t dy * x * rstd
   ConstTensorView dy_TD;   ///< elem
   ConstTensorView x_TD;    ///< elem: the normalised input (x + add of the forward)
   ConstTensorView w_D;     ///< elem
   ConstTensorView rstd_T;  ///< f32
   ConstTensorView add_TD;  ///< elem, optional: gradient of the residual path, added to dx
 };
-void rmsnorm_backward_input(const Exec& exec, const RmsNormBackwardInput& args);
+/// The gradient of the input and, in the same pass, the parts of the gain's gradient, which
+/// sum_parts() adds up.
+void rmsnorm_backward(const Exec& exec, const RmsNormBackward& args);
 
-struct RmsNormBackwardWeight {
-  TensorView dw_D;  ///< out f32
-  ConstTensorView dy_TD, x_TD;
-  ConstTensorView rstd_T;
-  Accumulate accumulate = Accumulate::overwrite;
-};
-void rmsnorm_backward_weight(const Exec& exec, const RmsNormBackwardWeight& args);
-
-/// `part_PD`: scratch for the two-stage sum over tokens.
 namespace cpu {
 void rmsnorm_forward(const Exec& exec, const RmsNormForward& args);
-void rmsnorm_backward_input(const Exec& exec, const RmsNormBackwardInput& args);
-void rmsnorm_backward_weight(const Exec& exec, const RmsNormBackwardWeight& args,
-                             const TensorView& part_PD);
+void rmsnorm_backward(const Exec& exec, const RmsNormBackward& args);
 }  // namespace cpu
 namespace cuda {
 void rmsnorm_forward(const Exec& exec, const RmsNormForward& args);
-void rmsnorm_backward_input(const Exec& exec, const RmsNormBackwardInput& args);
-void rmsnorm_backward_weight(const Exec& exec, const RmsNormBackwardWeight& args,
-                             const TensorView& part_PD);
+void rmsnorm_backward(const Exec& exec, const RmsNormBackward& args);
 }  // namespace cuda
 }  // namespace shoal::ops

@@ -80,6 +80,9 @@ class Optimizer {
     std::int64_t first = 0;
     std::int64_t count = 0;
   };
+  /// Fresh master weights of all parameters, made on the device, whole weights and held rows.
+  /// Waits.
+  void initialise(const Exec& exec, std::uint64_t seed) const;
   /// Writes fp32 master values into the working weights and, of held rows, into low or master.
   /// Host memory; waits.
   void set_master(const Exec& exec, const MasterWindow& window, const float* values) const;
@@ -94,6 +97,8 @@ class Optimizer {
   struct MasterPiece;
   [[nodiscard]] StateBuffers make_buffers(const Exec& exec, bool keep_f32) const;
   [[nodiscard]] Tables make_tables(const Exec& exec) const;
+  struct MasterValues;
+  void split(const Exec& exec, const MasterWindow& window, const MasterValues& from) const;
   [[nodiscard]] std::vector<MasterPiece> pieces(const MasterWindow& window) const;
   [[nodiscard]] ops::OptimizerUpdate update_of(bool keep_f32) const;
   void count_squares(const Exec& exec, const StepArgs& args) const;

@@ -18,10 +18,9 @@ struct BucketPart {
 /// How gradients travel.
 struct ReduceOptions {
   DType wire = DType::f32;  ///< f32 or bf16: rounded once, summed in fp32, the sum rounded again
-  std::int64_t bucket_elements = std::int64_t{1} << 22;  ///< bounds the scratch memory
-  /// Reduce a bucket as soon as its gradients are final instead of all at the end. The collectives
-  /// wait in the caller, so this moves the wait and hides nothing.
-  bool eager = false;
+  std::int64_t bucket_elements = std::int64_t{1} << 22;  ///< bounds memory and messages
+  /// Reduce a bucket as soon as its gradients are final, beside the backward pass. Changes no bits.
+  bool overlap = true;
 };
 
 [[nodiscard]] ReduceOptions reduce_options(const ParallelConfig& config);

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,9 @@ struct ParallelConfig {
   std::string stages;             ///< layers of each chunk in model order, "3,2,3"; empty: balanced
   bool zero = true;               ///< shard optimizer states over the replicas of each parameter
   std::string grad_reduce = "fp32";  ///< fp32 | bf16: dtype of gradients on the wire
-  std::string comm = "auto";         ///< auto | nccl | mpi
+  bool overlap = true;               ///< reduce gradients while the backward pass goes on
+  std::int64_t bucket_elements = std::int64_t{1} << 22;  ///< gradients of one collective
+  std::string comm = "auto";                             ///< auto | nccl | mpi
   double ep_buffer_factor = 0.0;  ///< rows an expert rank can take / its even share; 0: worst case
   double timeout_s = 3600.0;      ///< a rank that waits longer in one collective is taken for lost
 };

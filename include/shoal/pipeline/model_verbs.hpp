@@ -17,6 +17,7 @@ class ModelVerbs final : public StageVerbs {
     std::vector<const nn::Model*> chunks;  ///< in local order; they outlive this object
     int slots = 1;                         ///< assign_slots(...).count
     std::int64_t tokens = 0;               ///< T_part: rows of a border
+    int micro_batches = 1;                 ///< of a step
   };
   explicit ModelVerbs(const Parts& parts);
 
@@ -28,6 +29,10 @@ class ModelVerbs final : public StageVerbs {
 
   /// Shown every choice of the routers; null: nobody looks.
   void set_tap(nn::RoutingTap* tap) { tap_ = tap; }
+
+  /// Told of weights by the first forward of each chunk in a step and of gradients by the last
+  /// backward or backward_weight; null: nobody listens.
+  void set_watch(nn::ParameterWatch* watch) { watch_ = watch; }
 
   [[nodiscard]] Border border() const override;
   ConstTensorView forward(const Exec& exec, const StageCall& call, const TensorView& x_TD) override;
@@ -50,17 +55,22 @@ class ModelVerbs final : public StageVerbs {
   [[nodiscard]] static nn::MicroBatchSaved& saved_of(Chunk& chunk, const StageCall& call) {
     return chunk.saved.at(static_cast<std::size_t>(call.slot));
   }
-  [[nodiscard]] nn::Pass pass_of(const nn::Batch& batch) const {
-    return {.batch = batch, .scalars = scalars_, .tap = tap_};
+  [[nodiscard]] nn::Pass pass_of(const nn::Batch& batch, bool watched) const {
+    return {.batch = batch, .scalars = scalars_, .tap = tap_, .watch = watched ? watch_ : nullptr};
+  }
+  [[nodiscard]] bool is_last(const StageCall& call) const {
+    return call.micro_batch == micro_batches_ - 1;
   }
   /// overwrite for the first call in a step, then add.
   [[nodiscard]] static ops::Accumulate accumulate(bool& written);
 
   std::vector<Chunk> chunks_;
   std::int64_t tokens_;
+  int micro_batches_;
   nn::StepScalars scalars_;
   BatchOf batch_of_;
   nn::RoutingTap* tap_ = nullptr;
+  nn::ParameterWatch* watch_ = nullptr;
 };
 
 }  // namespace shoal::pipeline

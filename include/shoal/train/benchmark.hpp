@@ -29,7 +29,7 @@ struct StepBenchmark {
   nn::ModelSize size;
   std::int64_t tokens = 0;  ///< of a step, all ranks
   double flops = 0.0;  ///< of a step, all ranks: active parameters, causal attention, no recompute
-  bool cuda_graph = false;      ///< allowed by the configuration
+  bool cuda_graph = false;      ///< steps were launched as one graph
   std::vector<double> seconds;  ///< of each timed step
   std::vector<double> losses;   ///< of each step, warm-up included
   double imbalance = 0.0;  ///< last step: largest over layers of max / mean tokens of an expert

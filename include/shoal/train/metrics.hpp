@@ -12,7 +12,7 @@
 /// Metrics of a run. The truth is metrics.journal, appended record by record with a checksum each;
 /// metrics.h5 is made from it by write-and-rename, so that it can be opened at any instant:
 ///   /train/{step,loss,aux_loss,grad_norm,lr,tokens,tokens_per_second,mfu,loss_scale,skipped,
-///           seconds_*}                             one row a step
+///           seconds_*, reduced_early}              one row a step
 ///   /validation/{step,loss,perplexity,bits_per_byte}  one row an evaluation
 ///   /router/{step} [R], {counts,bias} [R, layers, experts], {entropy,drop_rate} [R, layers]
 namespace shoal::train {
@@ -32,10 +32,11 @@ enum class Column {
   seconds_step,
   seconds_data,
   seconds_reduce,
+  reduced_early,
   seconds_evaluate,
   seconds_checkpoint,
 };
-inline constexpr int kColumns = 15;
+inline constexpr int kColumns = 16;
 [[nodiscard]] std::string_view name(Column column);
 
 struct StepRow {

@@ -22,7 +22,10 @@ struct StepResult {
   std::vector<float> bias;    ///< [MoE layers, E], after the step
   ops::StepState state;       ///< after the step
   float overflow = 0.0F;  ///< factor of expert rows that this rank's group needed; 0: all fitted
-  double seconds_reduce = 0.0;  ///< host time in collectives
+  double seconds_reduce = 0.0;  ///< host time in collectives after the backward pass
+  /// Share of this rank's gradients, by elements, whose reduction had ended with the backward pass;
+  /// NaN where a device does the work.
+  double reduced_early = 0.0;
 };
 
 /// What the host brings to a step.
@@ -47,6 +50,8 @@ class TrainStep {
   [[nodiscard]] StepResult next_result();
   /// Host seconds that the last step waited for other pipeline ranks, over all its host seconds.
   [[nodiscard]] double idle_share() const { return executor_.idle_share(); }
+  /// Whether steps are launched as one graph: known after the second.
+  [[nodiscard]] bool captured() const { return graph_.recorded(); }
   /// For comparisons of layouts: neither works in a captured step.
   void set_tap(nn::RoutingTap* tap) {
     verbs_.set_tap(tap);
@@ -67,7 +72,7 @@ class TrainStep {
   struct Slot {
     HostBuffer totals, bias, state, overflow;
     Event done;
-    double seconds_reduce = 0.0;
+    double seconds_reduce = 0.0, reduced_early = 0.0;
   };
   void write_extra(int slot, const StepInputs& inputs) const;
   void run(const Exec& exec, int slot);

@@ -17,22 +17,26 @@ struct QueryTile {
 };
 static_assert(sizeof(QueryTile) == kQueryTileWords * sizeof(float));
 
-/// The parts of the call's scratch, indexed by pair = head * tiles + tile.
+/// The call's scratch, in the order of backward_work_words; pair = head * query tiles + tile.
 struct BackwardScratch {
   float* dq;        // [pairs, kDqFloats]: sums of dq / scale, in the order of threads
   float* rows;      // [pairs, 3, kQueries]: lse in base 2, <dout, out>, first key as an int
   QueryTile* tile;  // [pairs]
+  float* keys;      // [key tiles, 2, kKeyFloats]: sums of dk / scale and dv, if heads are split
   unsigned* turn;   // [pairs]: tiles of keys that have added to the dq of the pair
+  unsigned* part;   // [key tiles]: parts of the heads that have added to dk and dv
   unsigned* ticket;
 
   template <class P>
-  [[nodiscard]] static BackwardScratch at(float* base, std::int64_t pairs) {
+  [[nodiscard]] static BackwardScratch at(float* base, std::int64_t pairs, std::int64_t key_tiles) {
     BackwardScratch s{};
     s.dq = base;
     s.rows = s.dq + pairs * P::kDqFloats;
     s.tile = reinterpret_cast<QueryTile*>(s.rows + pairs * P::kRowFloats);
-    s.turn = reinterpret_cast<unsigned*>(s.tile + pairs);
-    s.ticket = s.turn + pairs;
+    s.keys = reinterpret_cast<float*>(s.tile + pairs);
+    s.turn = reinterpret_cast<unsigned*>(s.keys + key_tiles * 2 * P::kKeyFloats);
+    s.part = s.turn + pairs;
+    s.ticket = s.part + key_tiles;
     return s;
   }
 };
@@ -48,10 +52,12 @@ struct BackwardPlan {
   static constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
   static constexpr int kKeys = kBackwardKeys;
   static constexpr int kQueries = backward_queries(kHeadDim);
-  static constexpr int kStages = 3;
+  static constexpr int kStages = kHeadDim == 64 ? 2 : 3;  // what shared memory holds
+  static constexpr int kKeyFloats = kKeys * kHeadDim;
   static constexpr int kDqFloats = kQueries * kHeadDim;
   static constexpr int kRowFloats = 3 * kQueries;
   static constexpr int kDqSums = kDqFloats / (kConsumers * kWarpgroup);
+  static constexpr unsigned kDqBytes = kDqFloats * sizeof(float);
   static constexpr unsigned kRowBytes = kRowFloats * sizeof(float);
   // Tiles lie in boxes of 64 columns, dS (keys by queries) as well.
   static constexpr int kHeadBoxes = kHeadDim / kBoxRow, kQueryBoxes = kQueries / kBoxRow;
@@ -60,14 +66,7 @@ struct BackwardPlan {
   static constexpr unsigned kKeyBytes = kHeadBoxes * kKeyBoxBytes;
   static constexpr unsigned kQueryBytes = kHeadBoxes * kQueryBoxBytes;
   static constexpr unsigned kScoreBytes = kQueryBoxes * kKeyBoxBytes;
-#ifndef WAITDV
-#define WAITDV true
-#endif
-  static constexpr bool kWaitForDv = WAITDV;
-#ifndef WAITDK
-#define WAITDK (kHeadDim == 64)
-#endif
-  static constexpr bool kWaitForDk = WAITDK;
+  static constexpr bool kWaitForDk = kHeadDim == 64;  // registers are short
   using Position = RingPosition<kStages>;
   static_assert(kDqSums == 32 && kConsumers * 64 == kKeys);
   /// Of dq a warpgroup sums 64 queries by 64 columns.
@@ -83,16 +82,18 @@ struct BackwardPlan {
 struct BackwardStep {
   int first_token;  // of the tile of queries
   int head;
-  int first_key, group;  // of the keys that the block holds
-  int turn;              // how many tiles of keys add to dq before this one
-  bool masked;           // some query does not see some key
-  bool final;            // no tile of keys adds to dq afterwards
-  bool last;             // the last tile for these keys
-  bool empty;            // no query sees these keys
-  bool stop;             // no more work
+  int first_key, group, part;  // the keys that the block holds, and which heads of the group
+  int turn;                    // how many tiles of keys add to dq before this one
+  bool masked;                 // some query does not see some key
+  bool final;                  // no tile of keys adds to dq afterwards
+  bool last;                   // the last tile for these keys
+  bool empty;                  // no query sees these keys
+  bool stop;                   // no more work
 };
 
-/// The block's shared memory; tiles are aligned to the swizzle.
+inline constexpr unsigned kSharedAlignment = 1024;  // the swizzle repeats after as many bytes
+
+/// The block's shared memory.
 template <class P>
 struct BackwardShared {
   unsigned char key[P::kKeyBytes], value[P::kKeyBytes];
@@ -100,28 +101,25 @@ struct BackwardShared {
   struct Stage {
     unsigned char query[P::kQueryBytes], dout[P::kQueryBytes];
   } stages[P::kStages];
+  float dq[P::kDqFloats];
   float rows[P::kStages][P::kRowFloats];
   BackwardStep step[P::kStages];
   Barrier full[P::kStages], empty[P::kStages];
   Barrier keys_full, keys_empty;
-  Barrier turn_come, turn_taken;
+  Barrier dq_full, dq_empty;
+  Barrier turn_come[P::kStages];
 
-  static constexpr unsigned kAlignment = 1024;
-  [[nodiscard]] static std::size_t bytes() { return sizeof(BackwardShared) + kAlignment; }
-  [[nodiscard]] __device__ static BackwardShared& at(unsigned char* raw) {
-    const unsigned gap = (kAlignment - shared_address(raw) % kAlignment) % kAlignment;
-    return *reinterpret_cast<BackwardShared*>(raw + gap);
-  }
   __device__ void init_barriers() {
     constexpr unsigned kConsumerWarps = P::kConsumers * kWarpgroup / kWarpSize;
     for (int i = 0; i < P::kStages; ++i) {
       full[i].init(1);
-      empty[i].init(kConsumerWarps + 1);  // and the turn keeper
+      empty[i].init(kConsumerWarps + 2);  // and those who look after dq
+      turn_come[i].init(1);
     }
     keys_full.init(1);
     keys_empty.init(kConsumerWarps);
-    turn_come.init(1);
-    turn_taken.init(kConsumerWarps);
+    dq_full.init(kConsumerWarps);
+    dq_empty.init(1);
     fence_barrier_init();
   }
 };
@@ -132,6 +130,7 @@ struct BackwardArgs {
   BackwardScratch scratch;
   int key_column, value_column, query_column, dout_column;  // of head 0
   int key_tiles, query_tiles;
+  int parts;  // pieces of work that share the heads of a group
 };
 
 /// The calling warp has read what the barrier guards.

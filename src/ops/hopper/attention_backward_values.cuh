@@ -107,45 +107,34 @@ __device__ inline void meet_consumers() {
   asm volatile("bar.sync 1, %0;" ::"n"(P::kConsumers * kWarpgroup) : "memory");
 }
 
-__device__ inline void add_four(float* to, const float (&x)[4]) {
-  asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1,%2,%3,%4};" ::"l"(to), "f"(x[0]),
-               "f"(x[1]), "f"(x[2]), "f"(x[3])
-               : "memory");
-}
-
-/// Adds the sums to those of the keys behind, in this thread's own places; the first ones
-/// overwrite. The turn keeper orders the additions to a place, so the result has the same bits in
-/// every run.
-template <class P>
-__device__ inline void pass_on(const float (&dq)[P::kDqSums], float* places, bool first) {
+/// Sums in the order of threads: four neighbouring ones of each in turn; `places` is the thread's
+/// first.
+template <int kSums>
+__device__ inline void put_sums(float* places, const float (&sums)[kSums]) {
 #pragma unroll
-  for (int i = 0; i < P::kDqSums / 4; ++i) {
-    const float four[4] = {dq[4 * i], dq[4 * i + 1], dq[4 * i + 2], dq[4 * i + 3]};
-    float* to = places + i * kWarpgroup * 4;
-    if (first) {
-      __stcg(reinterpret_cast<float4*>(to), float4{four[0], four[1], four[2], four[3]});
-    } else {
-      add_four(to, four);
-    }
+  for (int i = 0; i < kSums; i += 4) {
+    store_vec(places + i * kWarpgroup,
+              Vec<float, 4>{{sums[i], sums[i + 1], sums[i + 2], sums[i + 3]}});
+  }
+}
+/// Adds sums that another block put into global memory.
+template <int kSums>
+__device__ inline void add_sums(float (&sums)[kSums], const float* places) {
+#pragma unroll
+  for (int i = 0; i < kSums; i += 4) {
+    const float4 other = __ldcg(reinterpret_cast<const float4*>(places + i * kWarpgroup));
+    sums[i] += other.x;
+    sums[i + 1] += other.y;
+    sums[i + 2] += other.z;
+    sums[i + 3] += other.w;
   }
 }
 
-/// Adds the sums of the keys behind and writes rows of dq.
+/// Rows of dq from its complete sums.
 template <class P>
-__device__ inline void finish_dq(float (&dq)[P::kDqSums], const float* places, bool first,
-                                 const BackwardArgs<P>& args, const BackwardStep& step,
-                                 const ConsumerPlace<P>& place) {
+__device__ inline void store_dq(float (&dq)[P::kDqSums], const BackwardArgs<P>& args,
+                                const BackwardStep& step, const ConsumerPlace<P>& place) {
   using Elem = typename P::Elem;
-  if (!first) {
-#pragma unroll
-    for (int i = 0; i < P::kDqSums / 4; ++i) {
-      const float4 behind = __ldcg(reinterpret_cast<const float4*>(places + i * kWarpgroup * 4));
-      dq[4 * i] += behind.x;
-      dq[4 * i + 1] += behind.y;
-      dq[4 * i + 2] += behind.z;
-      dq[4 * i + 3] += behind.w;
-    }
-  }
 #pragma unroll
   for (float& x : dq) x *= args.call.scale;
   const int first_token = step.first_token + P::dq_query(place.warpgroup);

@@ -1,6 +1,5 @@
 #pragma once
-// The two threads of backward attention that move no sums: the producer, which finds work and has
-// the copy engine bring it, and the turn keeper, which makes tiles of keys add to dq in order.
+// The producer of backward attention: one thread that finds work and has the copy engine bring it.
 #include "ops/hopper/attention_backward_plan.cuh"
 
 namespace shoal::ops::cuda::hopper {
@@ -46,43 +45,48 @@ struct BackwardProducer {
   typename P::Position at{};
   unsigned keys_parity = 1;
 
-  /// Work is dealt by ticket: tiles of keys of a group from the last to the first. Each tile starts
-  /// with the queries at its own tokens, so that the next keys are always a tile of queries ahead.
+  /// Work is dealt by ticket: some heads of a group with a tile of keys, from the last tile to the
+  /// first. A tile starts with the queries at its own tokens, so that the next keys are always a
+  /// tile of queries ahead.
   __device__ void run() {
-    const int items = args.key_tiles * args.call.groups;
+    const int items = args.key_tiles * args.parts * args.call.groups;
     for (;;) {
       const auto item = static_cast<int>(atomicAdd(args.scratch.ticket, 1U));
       if (item >= items) break;
+      const int share = item / args.key_tiles;
       const int key_tile = args.key_tiles - 1 - item % args.key_tiles;
-      visit(item / args.key_tiles, key_tile * P::kKeys);
+      visit({.first_key = key_tile * P::kKeys,
+             .group = share / args.parts,
+             .part = share % args.parts});
     }
     post({.stop = true});
   }
 
  private:
-  __device__ void visit(int group, int first_key) {
-    const int heads = args.call.heads / args.call.groups;
-    const int last_key = min(first_key + P::kKeys, args.call.rules.tokens) - 1;
+  __device__ void visit(BackwardStep step) {
+    const int heads = args.call.heads / args.call.groups / args.parts;
+    const int first_head = (step.group * args.parts + step.part) * heads;
     QueryTileWalk walk{.tiles = args.scratch.tile,
                        .count = args.query_tiles,
-                       .first = first_key / P::kQueries,
-                       .last_key = last_key,
-                       .head = group * heads,
-                       .end_head = (group + 1) * heads,
-                       .index = first_key / P::kQueries};
+                       .first = step.first_key / P::kQueries,
+                       .last_key = min(step.first_key + P::kKeys, args.call.rules.tokens) - 1,
+                       .head = first_head,
+                       .end_head = first_head + heads,
+                       .index = step.first_key / P::kQueries};
     walk.settle();
-    if (walk.done()) return post({.first_key = first_key, .group = group, .empty = true});
-    load_keys(group, first_key);
+    if (walk.done()) {
+      step.empty = true;
+      return post(step);
+    }
+    load_keys(step.group, step.first_key);
+    const int key_tile = step.first_key / P::kKeys;
     while (!walk.done()) {
-      const int first_token = walk.index * P::kQueries, key_tile = first_key / P::kKeys;
-      BackwardStep step{
-          .first_token = first_token,
-          .head = walk.head,
-          .first_key = first_key,
-          .group = group,
-          .turn = first_token / P::kKeys - key_tile,
-          .masked = first_key + P::kKeys - 1 > first_token || walk.now.last_start > first_key,
-          .final = walk.now.first_key / P::kKeys == key_tile};
+      step.head = walk.head;
+      step.first_token = walk.index * P::kQueries;
+      step.turn = step.first_token / P::kKeys - key_tile;
+      step.masked =
+          step.first_key + P::kKeys - 1 > step.first_token || walk.now.last_start > step.first_key;
+      step.final = walk.now.first_key / P::kKeys == key_tile;
       walk.next();
       step.last = walk.done();
       load_queries(step);
@@ -136,35 +140,5 @@ struct BackwardProducer {
     at.advance();
   }
 };
-
-__device__ inline unsigned read_turn(const unsigned* turn) {
-  unsigned value = 0;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(turn) : "memory");
-  return value;
-}
-__device__ inline void write_turn(unsigned* turn, unsigned value) {
-  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(turn), "r"(value) : "memory");
-}
-
-/// Lets the consumers add to dq once all keys behind theirs have, and tells the keys before.
-template <class P>
-__device__ void keep_turns(BackwardShared<P>& shared, const BackwardArgs<P>& args) {
-  typename P::Position at;
-  for (unsigned parity = 0;; at.advance()) {
-    shared.full[at.stage].wait(at.parity);
-    const BackwardStep step = shared.step[at.stage];
-    shared.empty[at.stage].arrive();
-    if (step.stop) return;
-    if (step.empty) continue;
-    unsigned* turn = args.scratch.turn + std::int64_t{step.head} * args.query_tiles +
-                     step.first_token / P::kQueries;
-    const auto mine = static_cast<unsigned>(step.turn);
-    while (mine > 0 && read_turn(turn) != mine) __nanosleep(20);
-    shared.turn_come.arrive();
-    shared.turn_taken.wait(parity);
-    parity ^= 1U;
-    if (!step.final) write_turn(turn, mine + 1);
-  }
-}
 
 }  // namespace shoal::ops::cuda::hopper
