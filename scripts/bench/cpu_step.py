@@ -3,10 +3,13 @@
 
 The same model, batch and number of threads on both sides, in one run, turn by turn: embedding,
 4 layers of width 256 (4 heads in 2 groups, QK-norm, rotary, RMSNorm; 8 SwiGLU experts of 512,
-top-2), untied head, cross entropy, clipping at 1.0, AdamW, fp32.
+top-2), untied head, cross entropy, clipping at 1.0, AdamW. With bf16 PyTorch runs twice: under
+autocast (fp32 weights) and with the whole model in bf16; Shoal keeps fp32 master weights.
 
-Usage: cpu_step.py SHOAL_BINARY [--threads 2] [--steps 12] [--rounds 3] [--vocab 4096]
-Needs torch and h5py. Prints the median step of each side and the ratio.
+Usage: cpu_step.py SHOAL_BINARY [--precision fp32|bf16] [--threads 2] [--steps 12] [--rounds 3]
+                   [--vocab 4096]
+Needs torch and h5py. Prints the median and the best step of each side, the ratios, and the load of
+the machine: other work makes both sides slower, not equally.
 """
 import argparse
 import os
@@ -61,7 +64,7 @@ class Experts(nn.Module):
             row, slot = torch.where(index == e)
             gate, up = F.linear(flat[row], self.gate_up[e]).chunk(2, dim=-1)
             y = F.linear(F.silu(gate) * up, self.down[e])
-            out.index_add_(0, row, y * weight[row, slot, None])
+            out.index_add_(0, row, (y * weight[row, slot, None]).to(out.dtype))
         share = F.one_hot(index, EXPERTS).float().mean((0, 1))
         balance = EXPERTS * (share * probability.mean(0)).sum()
         return out.view_as(x), balance
@@ -104,9 +107,9 @@ def rotate(x, cos, sin):
 
 
 class TorchSide:
-    def __init__(self, vocab):
+    def __init__(self, vocab, autocast=False, dtype=torch.float32):
         torch.manual_seed(0)
-        self.model, self.vocab = Model(vocab), vocab
+        self.model, self.autocast = Model(vocab).to(dtype), autocast
         decay = [p for p in self.model.parameters() if p.dim() > 1]
         rest = [p for p in self.model.parameters() if p.dim() <= 1]
         groups = [dict(params=decay, weight_decay=0.1), dict(params=rest, weight_decay=0.0)]
@@ -117,7 +120,9 @@ class TorchSide:
         for _ in range(count):
             tokens = torch.randint(0, 256, (BATCH, SEQUENCE + 1))
             start = time.perf_counter()
-            self.model(tokens[:, :-1], tokens[:, 1:]).backward()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
+                loss = self.model(tokens[:, :-1], tokens[:, 1:])
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -167,6 +172,7 @@ global_batch_size = {BATCH}
 steps = {count}
 device = cpu
 threads = {self.arguments.threads}
+precision = {self.arguments.precision}
 run_dir = {run_dir}
 [checkpoint]
 interval = 0
@@ -179,15 +185,21 @@ interval = 0
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vocab", type=int, default=4096)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        sides = {"shoal": ShoalSide(arguments.binary, Path(folder), arguments),
-                 "torch": TorchSide(arguments.vocab)}
+        sides = {"shoal": ShoalSide(arguments.binary, Path(folder), arguments)}
+        if arguments.precision == "fp32":
+            sides["torch"] = TorchSide(arguments.vocab)
+        else:
+            sides["torch autocast"] = TorchSide(arguments.vocab, autocast=True)
+            sides["torch bf16"] = TorchSide(arguments.vocab, dtype=torch.bfloat16)
         seconds = {name: [] for name in sides}
         for _ in range(arguments.rounds):
             for name, side in sides.items():
@@ -197,9 +209,12 @@ def main():
     for name, values in seconds.items():
         print(f"{name}: median {median[name]:.3f} s a step (best {min(values):.3f}), "
               f"{tokens / median[name]:,.0f} tokens/s")
-    print(f"torch {torch.__version__}, {arguments.threads} threads: shoal is "
-          f"{median['torch'] / median['shoal']:.2f} times as fast (best against best: "
-          f"{min(seconds['torch']) / min(seconds['shoal']):.2f})")
+    print(f"torch {torch.__version__}, {arguments.precision}, {arguments.threads} threads, load "
+          f"{load:.1f} to {os.getloadavg()[0]:.1f}")
+    for name in sides:
+        if name != "shoal":
+            print(f"shoal is {median[name] / median['shoal']:.2f} times as fast as {name} (best "
+                  f"against best: {min(seconds[name]) / min(seconds['shoal']):.2f})")
 
 
 if __name__ == "__main__":

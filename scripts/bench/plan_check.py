@@ -3,7 +3,8 @@
 
 For each number of ranks among the layouts: `shoal bench --calibrate` on so many ranks, then for each
 layout `shoal plan` with that calibration and a real run, turn by turn over some rounds. The best
-round of each side counts: other work on the machine only ever adds time.
+prediction and the best step count: other work on the machine only ever adds time. The load of the
+machine is printed at the start and at the end; above the number of ranks the figures say little.
 
 Usage: plan_check.py SHOAL_BINARY [LAYOUT ...] [--size small|medium] [--rounds 3] [--tolerance 25]
 A layout is a list of keys of [parallel] and np: "np=1", "np=2", "np=2,tp=2", "np=2,pp=2,micro=2",
@@ -13,7 +14,6 @@ import argparse
 import os
 import random
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -93,7 +93,7 @@ class Bench:
         self.shoal(layout["np"], "train", self.ini, *keys(layout), f"--run_dir={run_dir}",
                    "--restart=none")
         with h5py.File(run_dir / "metrics.h5") as file:
-            return statistics.median(float(s) for s in file["train/seconds_step"][2:])
+            return min(float(s) for s in file["train/seconds_step"][2:])
 
 
 def keys(layout):
@@ -117,7 +117,7 @@ def main():
     parser.add_argument("--tolerance", type=float, default=25.0, help="per cent")
     parser.add_argument("--mpirun", default="mpirun")
     arguments = parser.parse_args()
-    worst = 0.0
+    worst, load = 0.0, [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(arguments, folder)
         predicted, measured = {}, {}
@@ -128,13 +128,15 @@ def main():
                 predicted[text] = min(prediction, predicted.get(text, prediction))
                 seconds = bench.measure(layout)
                 measured[text] = min(seconds, measured.get(text, seconds))
+    load.append(os.getloadavg()[0])
     print("| layout | predicted, ms | measured, ms | deviation |\n| --- | --- | --- | --- |")
     for text in arguments.layouts:
         deviation = 100.0 * (predicted[text] / measured[text] - 1.0)
         worst = max(worst, abs(deviation))
         print(f"| {text} | {1e3 * predicted[text]:.2f} | {1e3 * measured[text]:.2f} | "
               f"{deviation:+.1f} % |")
-    print(f"largest deviation {worst:.1f} %, allowed {arguments.tolerance:.0f} %")
+    print(f"largest deviation {worst:.1f} %, allowed {arguments.tolerance:.0f} %; "
+          f"load {load[0]:.1f} to {load[1]:.1f}")
     return 1 if worst > arguments.tolerance else 0
 
 

@@ -47,7 +47,7 @@ class ShoalSide:
         text = numpy.random.default_rng(1).integers(32, 127, BATCH * SEQUENCE, dtype=numpy.uint8)
         (self.folder / "text.txt").write_bytes(text.tobytes())
         self.shoal("prepare", self.folder / "text.txt", "--tokenizer=bytes", "--val_fraction=0",
-                   f"--output={folder}/data", "--max_badness=0", "--deduplicate=off")
+                   f"--output={folder}/data", "--max_badness=0", "--deduplicate=false")
         self.balance = balance
         self.before, self.loss = self.train("before", 0)
         after, _ = self.train("after", 1)

@@ -16,7 +16,8 @@ ArenaPlan step_memory(const RunConfig& config, const BatchShape& shape, DeviceKi
                       const Communicator& world) {
   const auto paper = parallel::ProcessGroups::on_paper(config.parallel, world.size(), world.rank());
   const Exec exec = Exec::dry(device);
-  const TrainState state{exec, config, {.groups = &paper}};
+  const comm::CollectivesFactory factory{paper.world(), device};
+  const TrainState state{exec, config, {.groups = &paper, .factory = &factory}};
   TrainStep{exec, config, shape, state}.measure(exec);
   return exec.arena().plan();
 }

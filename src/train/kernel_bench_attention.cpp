@@ -2,6 +2,7 @@
 #include <set>
 
 #include "shoal/ops/attention.hpp"
+#include "shoal/ops/partials.hpp"
 #include "shoal/ops/qk_norm_rope.hpp"
 #include "train/kernel_bench.hpp"
 
@@ -85,6 +86,8 @@ void KernelBench::head_norm() {
   const TensorView rstd = scratch(exec_, {T, layout.heads + layout.groups}, DType::f32);
   const TensorView cos = random({S, d / 2}, DType::f32), sin = random({S, d / 2}, DType::f32);
   const TensorView dweight = random({d}, DType::f32);
+  const TensorView q_parts = ops::scratch_parts(exec_, T, d),
+                   k_parts = ops::scratch_parts(exec_, T, d);
   const ConstTensorView position = block_.batch(0).position_T;
   const io::Json sizes = {{"T", T}, {"H", layout.heads}, {"G", layout.groups}, {"d", d}};
   const ops::QkNormRopeForward forward{.qk_TC = qk,
@@ -99,10 +102,19 @@ void KernelBench::head_norm() {
   time("head_norm_forward", sizes, {.bytes = bytes_of(2 * T * C)},
        [&] { ops::qk_norm_rope_forward(exec_, forward); });
   time("head_norm_backward", sizes, {.bytes = bytes_of(3 * T * C)}, [&] {
-    ops::qk_norm_rope_backward_input(
-        exec_, {dqkv, qk, qkv, rstd, weight, weight, cos, sin, position, layout});
-    ops::qk_norm_rope_backward_weight(
-        exec_, {dweight, dweight, qk, qkv, rstd, cos, sin, position, layout});
+    ops::qk_norm_rope_backward(exec_, {.dqkv_TC = dqkv,
+                                       .q_part_Pd = q_parts,
+                                       .k_part_Pd = k_parts,
+                                       .qkv_TC = qkv,
+                                       .rstd_TJ = rstd,
+                                       .q_weight_d = weight,
+                                       .k_weight_d = weight,
+                                       .cos_PC = cos,
+                                       .sin_PC = sin,
+                                       .position_T = position,
+                                       .layout = layout});
+    ops::sum_parts(exec_, dweight, q_parts, ops::Accumulate::overwrite);
+    ops::sum_parts(exec_, dweight, k_parts, ops::Accumulate::overwrite);
   });
 }
 

@@ -3,6 +3,7 @@
 #include "shoal/nn/lm_head.hpp"
 #include "shoal/ops/gemm.hpp"
 #include "shoal/ops/optimizer.hpp"
+#include "shoal/ops/partials.hpp"
 #include "shoal/ops/rmsnorm.hpp"
 #include "shoal/optim/optimizer.hpp"
 #include "train/kernel_bench.hpp"
@@ -37,6 +38,7 @@ void KernelBench::norm() {
   const TensorView x = random({T, D}), branch = random({T, D}), sum = random({T, D});
   const TensorView y = random({T, D}), dx = random({T, D}), w = random({D});
   const TensorView rstd = ones({T}), dw = random({D}, DType::f32);
+  const TensorView parts = ops::scratch_parts(exec_, T, D);
   const io::Json sizes = {{"T", T}, {"D", D}};
   const Work work{.bytes = bytes_of(4 * T * D)};
   time("norm_forward", sizes, work, [&] {
@@ -44,9 +46,14 @@ void KernelBench::norm() {
         exec_, {.y_TD = y, .rstd_T = rstd, .sum_TD = sum, .x_TD = x, .add_TD = branch, .w_D = w});
   });
   time("norm_backward", sizes, work, [&] {
-    ops::rmsnorm_backward_input(
-        exec_, {.dx_TD = dx, .dy_TD = y, .x_TD = x, .w_D = w, .rstd_T = rstd, .add_TD = branch});
-    ops::rmsnorm_backward_weight(exec_, {.dw_D = dw, .dy_TD = y, .x_TD = x, .rstd_T = rstd});
+    ops::rmsnorm_backward(exec_, {.dx_TD = dx,
+                                  .part_PD = parts,
+                                  .dy_TD = y,
+                                  .x_TD = x,
+                                  .w_D = w,
+                                  .rstd_T = rstd,
+                                  .add_TD = branch});
+    ops::sum_parts(exec_, dw, parts, ops::Accumulate::overwrite);
   });
 }
 

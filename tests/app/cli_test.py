@@ -14,21 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-SHOAL = str(Path(sys.argv[1]).resolve())
-MPIRUN = sys.argv[2] if len(sys.argv) > 2 else "mpirun"
-ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1",
-                   OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_mpi_yield_when_idle="1")
-SMALL = """[model]
-hidden_size = 32
-num_hidden_layers = 2
-num_attention_heads = 2
-num_key_value_heads = 1
-head_dim = 16
-max_position_embeddings = 64
-num_experts = 4
-num_experts_per_tok = 2
-moe_intermediate_size = 32
-[data]
+from runner import ENVIRONMENT, MODEL, MPIRUN, SHOAL, Failure, must_hold, run
+
+SMALL = MODEL + """[data]
 train = data/train
 validation = data/val
 [optim]
@@ -49,26 +37,10 @@ SENTENCES = ["The shoal turned as one.", "No fish leads, and none is left behind
              "A current, a shadow, a turn: the whole moves before any part has decided."]
 
 
-class Failure(Exception):
-    """A check that did not hold."""
-
-
 def shoal(*arguments, ranks=0, code=0, user=None):
     """Runs the program and returns its output; `code` is the exit code it must end with."""
     launch = [MPIRUN, "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks else []
-    result = subprocess.run([*launch, SHOAL, *map(str, arguments)], capture_output=True, text=True,
-                            errors="replace", env=ENVIRONMENT, timeout=120, user=user)
-    output = result.stdout + result.stderr
-    if result.returncode != code:
-        raise Failure(f"exit code {result.returncode}, expected {code}: shoal "
-                      f"{' '.join(map(str, arguments))}\n{output}")
-    return output
-
-
-def must_hold(text, *parts):
-    for part in parts:
-        if part not in text:
-            raise Failure(f'no "{part}" in:\n{text}')
+    return run([*launch, SHOAL, *arguments], code=code, user=user)
 
 
 def losses(text):

@@ -8,13 +8,11 @@ Runs jobs/scaling.slurm with the program itself, and jobs/verify.slurm and a job
 import os
 import re
 import stat
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-SHOAL = str(Path(sys.argv[1]).resolve())
-MPIRUN = sys.argv[2] if len(sys.argv) > 2 else "mpirun"
+from runner import ENVIRONMENT, MODEL, MPIRUN, SHOAL, Failure, must_hold, run
+
 ROOT = Path(__file__).resolve().parents[2]
 SRUN = """#!/bin/bash
 # srun with the options that the jobs use.
@@ -31,17 +29,7 @@ echo "$*" >> "$CALLS"
 case "$*" in *--layout=$BAD*) exit 1;; esac
 exit 0
 """
-SMALL = """[model]
-hidden_size = 32
-num_hidden_layers = 2
-num_attention_heads = 2
-num_key_value_heads = 1
-head_dim = 16
-max_position_embeddings = 64
-num_experts = 4
-num_experts_per_tok = 2
-moe_intermediate_size = 32
-[data]
+SMALL = MODEL + """[data]
 train = {folder}/data/train
 [training]
 seq_len = 32
@@ -56,23 +44,12 @@ def program(path, text):
 
 
 def environment(folder, **more):
-    return dict(os.environ, PATH=f"{folder}:{os.environ['PATH']}", MPIRUN=MPIRUN, OMP_NUM_THREADS="1",
-                OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-                OMPI_MCA_mpi_yield_when_idle="1", SLURM_SUBMIT_DIR=str(ROOT), **more)
+    return dict(ENVIRONMENT, PATH=f"{folder}:{os.environ['PATH']}", MPIRUN=MPIRUN,
+                SLURM_SUBMIT_DIR=str(ROOT), **more)
 
 
-def run(words, env, code=0):
-    result = subprocess.run(words, capture_output=True, text=True, env=env, timeout=300)
-    if result.returncode != code:
-        sys.exit(f"exit code {result.returncode}, expected {code}: {words}\n{result.stdout}"
-                 f"{result.stderr}")
-    return result.stdout
-
-
-def must_hold(text, *parts):
-    for part in parts:
-        if part not in text:
-            sys.exit(f'no "{part}" in:\n{text}')
+def job(words, env, code=0):
+    return run(words, code=code, environment=env, timeout=300)
 
 
 def scaling_writes_a_table(folder):
@@ -80,16 +57,16 @@ def scaling_writes_a_table(folder):
     env = environment(folder, SHOAL=SHOAL, INPUT=str(folder / "small.ini"), STEPS="6",
                       BATCH_PER_NODE="4", BATCH="8", SLURM_JOB_NUM_NODES="2",
                       SLURM_NTASKS_PER_NODE="1", SLURM_CPUS_PER_TASK="1", OUT=str(folder / "out"))
-    run([SHOAL, "prepare", folder / "text.txt", "--tokenizer=bytes", "--val_fraction=0",
+    job([SHOAL, "prepare", folder / "text.txt", "--tokenizer=bytes", "--val_fraction=0",
          "--max_badness=0", f"--output={folder}/data"], env)
     (folder / "small.ini").write_text(SMALL.format(folder=folder))
-    text = run(["bash", ROOT / "jobs/scaling.slurm"], env)
+    text = job(["bash", ROOT / "jobs/scaling.slurm"], env)
     rows = re.findall(r"^\| (weak|strong) \| (\d) \| (\d) \| .* \| ([\d.]+) % \|$", text, re.M)
     if [row[:3] for row in rows] != [("weak", "1", "1"), ("weak", "2", "2"), ("strong", "1", "1"),
                                      ("strong", "2", "2")]:
-        sys.exit(f"unexpected table:\n{text}")
+        raise Failure(f"unexpected table:\n{text}")
     if rows[0][3] != "100.0" or rows[2][3] != "100.0":
-        sys.exit(f"the smallest run is the reference:\n{text}")
+        raise Failure(f"the smallest run is the reference:\n{text}")
     must_hold((folder / "out/table.md").read_text(), "| weak | 2 | 2 |")
 
 
@@ -100,24 +77,24 @@ def verify_runs_each_layout(folder):
     (folder / "data/train/dataset.json").touch()
     env = environment(folder, SHOAL=noting, INPUT="x.ini", DATA=str(folder / "data"), BAD="pp=2",
                       CALLS=str(calls), LAYOUTS="tp=2,ep=2;pp=2;ep=4")
-    text = run(["bash", ROOT / "jobs/verify.slurm"], env, code=1)
+    text = job(["bash", ROOT / "jobs/verify.slurm"], env, code=1)
     must_hold(text, "tp=2,ep=2: equal to one rank", "pp=2: FAILED", "ep=4: equal to one rank")
     must_hold(calls.read_text(), f"verify-layout x.ini --layout=tp=2,ep=2 --data.train={folder}/data")
     env["LAYOUTS"] = "ep=4"
-    run(["bash", ROOT / "jobs/verify.slurm"], env)
+    job(["bash", ROOT / "jobs/verify.slurm"], env)
 
 
 def planned_job_passes_its_layout(folder):
     calls = folder / "calls"
     calls.unlink(missing_ok=True)
-    job = folder / "job.slurm"
+    script = folder / "job.slurm"
     env = environment(folder, SHOAL=str(folder / "note"), CALLS=str(calls), BAD="none",
                       SLURM_JOB_ID="1")
-    text = run([SHOAL, "plan", "--gpus=16", "--model", ROOT / "inputs/train/moe_100m.ini",
-                f"--plan.write_sbatch={job}"], env)
+    text = job([SHOAL, "plan", "--gpus=16", "--model", ROOT / "inputs/train/moe_100m.ini",
+                f"--plan.write_sbatch={script}"], env)
     must_hold(text, "  1. tp=", "tokens/s", "advice: fits on 1 GPU", "published figures")
-    must_hold(job.read_text(), "#SBATCH --nodes=2", "#SBATCH --ntasks=16")
-    run(["bash", job, "--steps=3"], env)
+    must_hold(script.read_text(), "#SBATCH --nodes=2", "#SBATCH --ntasks=16")
+    job(["bash", script, "--steps=3"], env)
     must_hold(calls.read_text(), "train ", "moe_100m.ini", "--restart=auto", "--parallel.tp=",
               "--training.micro_batch_size=", "--steps=3")
 

@@ -209,16 +209,20 @@ Idle in_theory(const ScheduleShape& shape) {
   return {theory.bubble_share(), idle_in_theory(theory)};
 }
 
-/// 1F1B, ZB-H1 and ZBV: near their theory, each below the one before.
-::testing::AssertionResult as_published(const std::vector<Idle>& got,
-                                        const std::vector<ScheduleShape>& shapes) {
+/// Near the timeline that the planner executes, and in its order where that one sees a difference.
+::testing::AssertionResult as_planned(const std::vector<Idle>& got,
+                                      const std::vector<ScheduleShape>& shapes) {
+  constexpr double kNear = 0.06, kDifferent = 0.02;
   for (std::size_t i = 0; i < shapes.size(); ++i) {
     const Idle theory = in_theory(shapes[i]);
-    const bool near = std::abs(got[i].bubble - theory.bubble) < 0.06 &&
-                      std::abs(got[i].waiting - theory.waiting) < 0.06;
-    const bool below =
-        i == 0 || (got[i].bubble < got[i - 1].bubble && got[i].waiting < got[i - 1].waiting);
-    if (near && below) continue;
+    bool good = std::abs(got[i].bubble - theory.bubble) < kNear &&
+                std::abs(got[i].waiting - theory.waiting) < kNear;
+    for (std::size_t j = 0; j < i; ++j) {
+      const Idle other = in_theory(shapes[j]);
+      if (theory.bubble < other.bubble - kDifferent) good &= got[i].bubble < got[j].bubble;
+      if (theory.waiting < other.waiting - kDifferent) good &= got[i].waiting < got[j].waiting;
+    }
+    if (good) continue;
     return ::testing::AssertionFailure()
            << text(shapes[i]) << ": bubble " << got[i].bubble << " (in theory " << theory.bubble
            << "), waiting " << got[i].waiting << " (" << theory.waiting << ")";
@@ -226,22 +230,24 @@ Idle in_theory(const ScheduleShape& shape) {
   return ::testing::AssertionSuccess();
 }
 
-TEST(Executor, IdleShareFollowsTheTheory) {
+TEST(Executor, IdleShareAndRankingOfSchedulesFollowTheTheory) {
   const Communicator world = Communicator::world();
   if (world.size() == 1) GTEST_SKIP() << "needs two ranks";
   const int p = world.size(), m = 2 * p;
-  const std::vector<ScheduleShape> shapes = {{ScheduleKind::one_f_one_b, p, m, 1},
+  const std::vector<ScheduleShape> shapes = {{ScheduleKind::gpipe, p, m, 1},
+                                             {ScheduleKind::one_f_one_b, p, m, 1},
+                                             {ScheduleKind::interleaved, p, m, 2},
                                              {ScheduleKind::zb_h1, p, m, 1},
                                              {ScheduleKind::zbv, p, m, 2}};
   std::vector<Idle> least(shapes.size());
   // Other programs can only make a run worse, so that the best of a few counts.
-  for (int attempt = 0; attempt < 8 && !as_published(least, shapes); ++attempt) {
+  for (int attempt = 0; attempt < 8 && !as_planned(least, shapes); ++attempt) {
     for (std::size_t i = 0; i < shapes.size(); ++i) {
       const Idle got = measure(world, shapes[i]);
       least[i] = {std::min(least[i].bubble, got.bubble), std::min(least[i].waiting, got.waiting)};
     }
   }
-  EXPECT_TRUE(as_published(least, shapes));
+  EXPECT_TRUE(as_planned(least, shapes));
 }
 
 }  // namespace

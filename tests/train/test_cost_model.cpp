@@ -8,33 +8,28 @@
 #include "shoal/train/calibration.hpp"
 #include "train/measure_time.hpp"
 #include "train/network_cost.hpp"
+#include "train/planned_run.hpp"
 
 namespace shoal::train {
 namespace {
 
 /// Eight layers, one dense and seven of experts; a step of 64 sequences of 128 tokens.
 RunConfig eight_layers() {
-  RunConfig c;
-  c.model.vocab_size = 1024;
-  c.model.hidden_size = 256;
-  c.model.num_hidden_layers = 8;
-  c.model.num_attention_heads = 8;
-  c.model.num_key_value_heads = 4;
-  c.model.head_dim = 32;
+  RunConfig c = test::planned_run({.vocabulary = 1024,
+                                   .hidden = 256,
+                                   .layers = 8,
+                                   .heads = 8,
+                                   .groups = 4,
+                                   .head_dim = 32,
+                                   .experts = 16,
+                                   .per_token = 4,
+                                   .expert_width = 128,
+                                   .sequence = 128,
+                                   .batch = 64});
   c.model.intermediate_size = 512;
   c.model.first_k_dense_replace = 1;
-  c.model.num_experts = 16;
-  c.model.num_experts_per_tok = 4;
-  c.model.moe_intermediate_size = 128;
-  c.training.seq_len = 128;
-  c.training.global_batch_size = 64;
   c.training.micro_batch_size = 2;
-  c.training.precision = "bf16";
   return c;
-}
-
-CostModel model(int per_node = 8) {
-  return CostModel{published_calibration(80.0, "bf16"), per_node};
 }
 
 constexpr double kTokens = 2.0 * 128.0;
@@ -52,13 +47,13 @@ TEST(CostModel, DataParallelBytesAreGradientsAndWeightsOnce) {
   RunConfig c = eight_layers();
   c.parallel.zero = true;
   const double parameters = static_cast<double>(nn::model_size(c.model, 128).total);
-  const AxisTraffic sent = model().step(c, 4).sent;
+  const AxisTraffic sent = test::published_model().step(c, 4).sent;
   const double routers = 7.0 * 16.0 * 256.0;  // stay in f32
   EXPECT_NEAR(sent.dp, (parameters * (4.0 + 2.0) + routers * 2.0) * 3.0 / 4.0, 1.0);
   EXPECT_EQ(sent.tp + sent.ep + sent.pp, 0.0);
   c.parallel.zero = false;
-  EXPECT_NEAR(model().step(c, 4).sent.dp, parameters * 4.0 * 2.0 * 3.0 / 4.0, 1.0);
-  EXPECT_EQ(model().step(c, 1).sent.total(), 0.0);
+  EXPECT_NEAR(test::published_model().step(c, 4).sent.dp, parameters * 4.0 * 2.0 * 3.0 / 4.0, 1.0);
+  EXPECT_EQ(test::published_model().step(c, 1).sent.total(), 0.0);
 }
 
 TEST(CostModel, TensorParallelBytesCountEachGatherOfTheVerbs) {
@@ -69,7 +64,7 @@ TEST(CostModel, TensorParallelBytesCountEachGatherOfTheVerbs) {
   const double gathers = 6.0 * (8 + 1);
   const double ends = 2.0 + 2.0;  // embedding, and the head's gather and reduce-scatter
   const double statistics = 3.0 * kTokens * 4.0;
-  EXPECT_NEAR(model().step(c, 2).sent.tp,
+  EXPECT_NEAR(test::published_model().step(c, 2).sent.tp,
               micro_batches * ((gathers + ends) * kWhole / 2.0 + statistics), 1.0);
 }
 
@@ -78,29 +73,30 @@ TEST(CostModel, ExpertBytesAreOneCopyForEachDestination) {
   c.parallel.ep = 4;
   const double micro_batches = 8.0;  // 64 sequences over four ranks, two at a time
   const double one = kWhole * expected_destinations(4, 4) * 3.0 / 4.0;
-  EXPECT_NEAR(model().step(c, 4).sent.ep, micro_batches * 7.0 * 4.0 * one, 1.0);
+  EXPECT_NEAR(test::published_model().step(c, 4).sent.ep, micro_batches * 7.0 * 4.0 * one, 1.0);
   c.compute.recompute_mlp = "full";  // the tokens go out once more
-  EXPECT_NEAR(model().step(c, 4).sent.ep, micro_batches * 7.0 * 5.0 * one, 1.0);
+  EXPECT_NEAR(test::published_model().step(c, 4).sent.ep, micro_batches * 7.0 * 5.0 * one, 1.0);
 }
 
 TEST(CostModel, PipelineBytesAreActivationsAndGradients) {
   RunConfig c = eight_layers();
   c.parallel.pp = 4;
-  EXPECT_NEAR(model().step(c, 4).sent.pp, 32.0 * 2.0 * kWhole, 1.0);  // a stage in the middle
+  EXPECT_NEAR(test::published_model().step(c, 4).sent.pp, 32.0 * 2.0 * kWhole,
+              1.0);  // a stage in the middle
   c.parallel.pp = 2;
-  EXPECT_NEAR(model().step(c, 2).sent.pp, 32.0 * kWhole, 1.0);
+  EXPECT_NEAR(test::published_model().step(c, 2).sent.pp, 32.0 * kWhole, 1.0);
 }
 
 TEST(CostModel, GrowsWithWorkAndShrinksWithRanks) {
   RunConfig c = eight_layers();
-  const double base = model().step(c, 1).seconds;
-  EXPECT_LT(model().step(c, 4).seconds, base);
+  const double base = test::published_model().step(c, 1).seconds;
+  EXPECT_LT(test::published_model().step(c, 4).seconds, base);
   RunConfig wider = c;
   wider.model.moe_intermediate_size *= 2;
-  EXPECT_GT(model().step(wider, 1).seconds, base);
+  EXPECT_GT(test::published_model().step(wider, 1).seconds, base);
   RunConfig again = c;
   again.compute.recompute_mlp = "full";
-  EXPECT_GT(model().step(again, 1).seconds, base);
+  EXPECT_GT(test::published_model().step(again, 1).seconds, base);
   Calibration slow = published_calibration(80.0, "bf16");
   slow.compute.dense.flops_per_s /= 2.0;
   EXPECT_GT(CostModel(slow, 8).step(c, 1).seconds, base);
@@ -109,7 +105,8 @@ TEST(CostModel, GrowsWithWorkAndShrinksWithRanks) {
 TEST(CostModel, ALinkBetweenNodesIsSlower) {
   RunConfig c = eight_layers();
   c.parallel.tp = 4;
-  EXPECT_GT(model(1).step(c, 4).seconds, model(4).step(c, 4).seconds);
+  EXPECT_GT(test::published_model(1).step(c, 4).seconds,
+            test::published_model(4).step(c, 4).seconds);
 }
 
 TEST(CostModel, RanksTheSchedulesAsTheirTheoryDoes) {
@@ -121,7 +118,7 @@ TEST(CostModel, RanksTheSchedulesAsTheirTheoryDoes) {
   const auto bubble = [&](const char* schedule, int chunks) {
     c.parallel.schedule = schedule;
     c.parallel.chunks = chunks;
-    return model().step(c, 4).bubble_share;
+    return test::published_model().step(c, 4).bubble_share;
   };
   const double plain = bubble("1f1b", 1), interleaved = bubble("interleaved", 2);
   const double h1 = bubble("zb-h1", 1), v = bubble("zbv", 2);
@@ -135,8 +132,8 @@ TEST(CostModel, AQuickStepIsCloseToTheExecutedOne) {
   RunConfig c = eight_layers();
   for (const int pp : {1, 2, 4}) {
     c.parallel.pp = pp;
-    const double executed = model().step(c, pp).seconds;
-    EXPECT_NEAR(model().quick_step(c, pp).seconds, executed, 0.15 * executed) << pp;
+    const double executed = test::published_model().step(c, pp).seconds;
+    EXPECT_NEAR(test::published_model().quick_step(c, pp).seconds, executed, 0.15 * executed) << pp;
   }
 }
 

@@ -5,30 +5,25 @@
 #include "shoal/train/plan.hpp"
 #include "shoal/train/plan_text.hpp"
 #include "train/memory_estimate.hpp"
+#include "train/planned_run.hpp"
 
 namespace shoal::train {
 namespace {
 
 RunConfig searched() {
-  RunConfig c;
-  c.model.vocab_size = 32000;
-  c.model.hidden_size = 1024;
-  c.model.num_hidden_layers = 12;
-  c.model.num_attention_heads = 16;
-  c.model.num_key_value_heads = 4;
-  c.model.head_dim = 64;
+  RunConfig c = test::planned_run({.vocabulary = 32000,
+                                   .hidden = 1024,
+                                   .layers = 12,
+                                   .heads = 16,
+                                   .groups = 4,
+                                   .head_dim = 64,
+                                   .experts = 16,
+                                   .per_token = 2,
+                                   .expert_width = 1024,
+                                   .sequence = 2048,
+                                   .batch = 96});
   c.model.max_position_embeddings = 2048;
-  c.model.num_experts = 16;
-  c.model.num_experts_per_tok = 2;
-  c.model.moe_intermediate_size = 1024;
-  c.training.seq_len = 2048;
-  c.training.global_batch_size = 96;
-  c.training.precision = "bf16";
   return c;
-}
-
-CostModel cluster() {
-  return CostModel{published_calibration(80.0, "bf16"), 8};
 }
 
 /// Counts nothing: memory is what the estimate said.
@@ -60,7 +55,7 @@ TEST(LayoutSearch, EveryLayoutDividesTheModel) {
 }
 
 TEST(LayoutSearch, TheBestComeFirstAndFit) {
-  const auto best = search_layouts(searched(), cluster(), options(16, 72.0));
+  const auto best = search_layouts(searched(), test::published_model(), options(16, 72.0));
   ASSERT_GE(best.size(), 2U);
   EXPECT_LE(best.size(), 5U);
   for (std::size_t i = 0; i < best.size(); ++i) {
@@ -72,13 +67,13 @@ TEST(LayoutSearch, TheBestComeFirstAndFit) {
 }
 
 TEST(LayoutSearch, LessMemoryNeverGivesAFasterLayout) {
-  const auto roomy = search_layouts(searched(), cluster(), options(8, 72.0));
-  const auto tight = search_layouts(searched(), cluster(), options(8, 6.0));
+  const auto roomy = search_layouts(searched(), test::published_model(), options(8, 72.0));
+  const auto tight = search_layouts(searched(), test::published_model(), options(8, 6.0));
   ASSERT_FALSE(roomy.empty());
   ASSERT_FALSE(tight.empty());
   EXPECT_LE(tight.front().memory.bytes, 6'000'000'000);
   EXPECT_GE(tight.front().cost.seconds, roomy.front().cost.seconds);
-  EXPECT_TRUE(search_layouts(searched(), cluster(), options(8, 0.01)).empty());
+  EXPECT_TRUE(search_layouts(searched(), test::published_model(), options(8, 0.01)).empty());
 }
 
 TEST(LayoutSearch, AskedForMemoryDecides) {
@@ -88,7 +83,7 @@ TEST(LayoutSearch, AskedForMemoryDecides) {
     ++asked;
     return MemoryFigure{.bytes = config.parallel.pp > 1 ? 1 : 100'000'000'000, .counted = true};
   };
-  const auto best = search_layouts(searched(), cluster(), o);
+  const auto best = search_layouts(searched(), test::published_model(), o);
   ASSERT_FALSE(best.empty());
   EXPECT_GT(asked, 0);
   for (const Candidate& c : best) EXPECT_GT(c.config.parallel.pp, 1);
@@ -114,13 +109,14 @@ TEST(LayoutSearch, BytesOfTheReductionAreThoseOfTheStep) {
       most =
           std::max(most, static_cast<double>(plan(c, 8, stage * (8 / k.pp)).wire_bytes_per_step));
     }
-    const double predicted = cluster().step(c, 8).sent.dp;
+    const double predicted = test::published_model().step(c, 8).sent.dp;
     EXPECT_NEAR(predicted, most, 1e-6 * most) << k.tp << k.pp << k.ep << k.zero;
   }
 }
 
 TEST(LayoutSearch, TheEstimateOfMemoryIsCloseToTheCount) {
-  for (const Candidate& c : search_layouts(searched(), cluster(), options(16, 72.0))) {
+  for (const Candidate& c :
+       search_layouts(searched(), test::published_model(), options(16, 72.0))) {
     const double estimate = estimate_memory(c.config, 16, model_chunks(c.config));
     EXPECT_TRUE(c.memory.counted);
     EXPECT_NEAR(estimate, static_cast<double>(c.memory.bytes), 0.15 * estimate) << layout_text(c);
@@ -134,7 +130,7 @@ TEST(LayoutSearch, ALargeModelNeedsMoreGpus) {
   large.model.num_experts = 64;
   large.training.global_batch_size = 512;
   const auto smallest = [](const RunConfig& c) {
-    for (const HardwarePoint& point : sweep_gpus(c, cluster(), options(256, 72.0))) {
+    for (const HardwarePoint& point : sweep_gpus(c, test::published_model(), options(256, 72.0))) {
       if (!point.best.empty()) return point.gpus;
     }
     return 0;

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "shoal/base/log.hpp"
+#include "shoal/train/plan.hpp"
 #include "train/toy.hpp"
 
 namespace shoal::train {
@@ -170,6 +171,13 @@ TEST_P(Layouts, ContinueBitForBitAndOnAnotherLayoutToRounding) {
   copy_first_half("whole", "other");
   ASSERT_EQ(run(config("other", other), world_), ExitCode::finished);
   expect_close("whole", "other");
+}
+
+TEST_P(Layouts, TakeThePlannedMemory) {
+  RunConfig c = config("memory", GetParam());
+  resolve_vocab(c);
+  c.eval.interval = 2;
+  test::expect_planned_memory(c, world_);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Layouts, ::testing::ValuesIn(layouts()),

@@ -5,7 +5,6 @@
 #include "shoal/base/log.hpp"
 #include "shoal/train/plan.hpp"
 #include "train/toy.hpp"
-#include "train/trainer.hpp"
 
 namespace shoal::train {
 namespace {
@@ -200,24 +199,7 @@ TEST_F(Run, ThePlanIsWhatTheArenaTakes) {
   EXPECT_EQ(report.wire_bytes_per_step > 0, world_.size() > 1);
   EXPECT_NE(report.text().find(std::to_string(report.memory.total()) + " bytes"),
             std::string::npos);
-
-  const parallel::ProcessGroups groups{world_, {}};
-  const comm::CollectivesFactory factory{world_, DeviceKind::cpu};
-  const auto dataset = std::make_shared<const data::TokenDataset>(c.data.train);
-  Trainer trainer{{.config = c,
-                   .links = {.groups = &groups, .factory = &factory},
-                   .shape = batch_shape(c.training, world_.size()),
-                   .memory = report.memory,
-                   .sources = {{.name = "corpus", .dataset = dataset}},
-                   .validation = dataset}};
-  (void)trainer.start();
-  const StopCondition stop{{}};
-  ASSERT_EQ(trainer.run(stop), ExitCode::finished);
-  const ArenaPlan used = trainer.exec().arena().plan();
-  EXPECT_EQ(used.persistent, report.memory.persistent);
-  EXPECT_EQ(used.by_kind, report.memory.by_kind);
-  EXPECT_EQ(used.saved, report.memory.saved);
-  EXPECT_EQ(used.scratch, report.memory.scratch);
+  test::expect_planned_memory(c, world_);
 }
 
 TEST_F(Run, AFinishedRunStartedAgainAddsNothing) {

@@ -1,5 +1,6 @@
 #include "train/toy.hpp"
 
+#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +10,8 @@
 #include "shoal/data/token_shard.hpp"
 #include "shoal/io/h5_file.hpp"
 #include "shoal/io/hash.hpp"
+#include "shoal/train/plan.hpp"
+#include "train/trainer.hpp"
 
 namespace shoal::test {
 namespace {
@@ -111,6 +114,27 @@ train::RunConfig divisible_config(const fs::path& folder) {
   c.model.n_shared_experts = 1;
   c.training.global_batch_size = 8;
   return c;
+}
+
+void expect_planned_memory(const train::RunConfig& config, const Communicator& world) {
+  const ArenaPlan planned = train::plan(config, world.size(), world.rank()).memory;
+  const parallel::ProcessGroups groups{world, config.parallel};
+  const comm::CollectivesFactory factory{world, DeviceKind::cpu};
+  const auto dataset = std::make_shared<const data::TokenDataset>(config.data.train);
+  train::Trainer trainer{{.config = config,
+                          .links = {.groups = &groups, .factory = &factory},
+                          .shape = train::batch_shape(config.training, groups.dp_size()),
+                          .memory = planned,
+                          .sources = {{.name = "corpus", .dataset = dataset}},
+                          .validation = dataset}};
+  (void)trainer.start();
+  const train::StopCondition stop{{}};
+  ASSERT_EQ(trainer.run(stop), ExitCode::finished);
+  const ArenaPlan used = trainer.exec().arena().plan();
+  EXPECT_EQ(used.persistent, planned.persistent);
+  EXPECT_EQ(used.by_kind, planned.by_kind);
+  EXPECT_EQ(used.saved, planned.saved);
+  EXPECT_EQ(used.scratch, planned.scratch);
 }
 
 std::string state_digest(const fs::path& checkpoint) {

@@ -26,6 +26,10 @@ void make_corpus(const Communicator& world, const std::filesystem::path& folder)
 /// expert; eight sequences a step.
 [[nodiscard]] train::RunConfig divisible_config(const std::filesystem::path& folder);
 
+/// Trains in an arena of the planned size, with evaluations, and expects that it took every planned
+/// byte and no other. The vocabulary must be known. Collective.
+void expect_planned_memory(const train::RunConfig& config, const Communicator& world);
+
 /// Weights, optimizer states and StepState of a checkpoint in one comparable text of hex hashes.
 [[nodiscard]] std::string state_digest(const std::filesystem::path& checkpoint);
 
