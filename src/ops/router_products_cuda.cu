@@ -1,8 +1,8 @@
 #include "ops/grouped_gemm.cuh"
 #include "ops/hopper/router_input_gradient.cuh"
 #include "ops/hopper/thin_product.cuh"
-#include "ops/partials.hpp"
 #include "ops/router_products_detail.hpp"
+#include "shoal/ops/partials.hpp"
 
 namespace shoal::ops::cuda {
 namespace {
@@ -77,7 +77,7 @@ bool router_weight_gradient(const Exec& exec, const RouterWeightGradient& a,
                      .inner_of_block = static_cast<int>(each),
                      .add = parts == 1 && a.accumulate == Accumulate::add},
                     a.dlogits_TE, a.x_TD);
-  if (parts > 1) sum_parts(exec, a.dw_ED, part_PED.rows(0, parts), a.accumulate);
+  if (parts > 1) cuda::sum_parts(exec, a.dw_ED, part_PED.rows(0, parts), a.accumulate);
   return true;
 }
 
