@@ -82,10 +82,8 @@ void KernelBench::write_sequence_starts(const TensorView& start_T, std::int64_t 
 
 void KernelBench::head_norm() {
   const ScratchScope scope{exec_};
-  const nn::ModelConfig& m = config_.model;
-  const ops::HeadLayout layout{
-      .heads = m.num_attention_heads, .groups = m.num_key_value_heads, .head_dim = m.head_dim};
-  const std::int64_t T = tokens(), C = layout.qk_columns(), d = m.head_dim;
+  const ops::HeadLayout layout = head_layout(config_.model);
+  const std::int64_t T = tokens(), C = layout.qk_columns(), d = layout.head_dim;
   const std::int64_t S = shape_.seq_len;
   const TensorView qkv = random({T, layout.qkv_columns()}), qk = random({T, C});
   const TensorView dqkv = random(qkv.shape()), weight = random({d});
