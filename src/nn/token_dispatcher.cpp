@@ -53,10 +53,8 @@ void LocalDispatcher::combine(const Exec& exec, const DispatchCombine& args,
 void LocalDispatcher::combine_backward(const Exec& exec, const DispatchCombineBackward& args,
                                        const DispatchPlan& plan) {
   ops::take(exec, {.out = args.weight_R, .values = args.weight_TK, .index = plan.slot_of_row_R});
-  ops::gather_rows(exec, {.rows_RD = args.drows_RD,
-                          .x_TD = args.dy_TD,
-                          .slot_of_row_R = plan.slot_of_row_R,
-                          .slots_per_token = plan.row_of_slot_TK.dim(1)});
+  ops::scatter_rows(
+      exec, {.rows_RD = args.drows_RD, .x_TD = args.dy_TD, .row_of_slot_TK = plan.row_of_slot_TK});
 }
 
 void LocalDispatcher::weight_backward(const Exec& exec, const DispatchWeightBackward& args,

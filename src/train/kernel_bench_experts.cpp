@@ -58,10 +58,8 @@ void KernelBench::experts_forward(const ExpertOperands& x) {
   const nn::MoeSaved& s = x.saved;
   const Work rows{.bytes = bytes_of(x.T * x.D + x.R * x.D)};
   time("gather", expert_sizes(), rows, [&] {
-    ops::gather_rows(exec_, {.rows_RD = s.rows_RD,
-                             .x_TD = x.x,
-                             .slot_of_row_R = s.plan.slot_of_row_R,
-                             .slots_per_token = x.K});
+    ops::scatter_rows(exec_,
+                      {.rows_RD = s.rows_RD, .x_TD = x.x, .row_of_slot_TK = s.plan.row_of_slot_TK});
   });
   time("up_swiglu", expert_sizes(), {.flops = 2.0 * x.flops}, [&] {
     ops::grouped_swiglu_forward(exec_, {.h_RF = x.h,
