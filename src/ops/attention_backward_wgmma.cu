@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kPrepareThreads)
                     rules.active(first_token + thread, group);
   const bool active = __syncthreads_or(mine ? 1 : 0) != 0;
   if (thread == 0) {
-    const int split_tiles = P::kSplitHeads ? args.key_tiles * call.groups : 0;
+    const int split_tiles = args.parts > 1 ? args.key_tiles * call.groups : 0;
     describe_tile(args.scratch, rules, pair, split_tiles, first_token, P::kQueries, active);
   }
   float* rows = args.scratch.rows + pair * P::kRowFloats;
@@ -91,7 +91,7 @@ void launch(const Exec& exec, const AttentionBackward& a,
   const std::int64_t tokens = a.q.rows.dim(0), query_tiles = ceil_div(tokens, P::kQueries);
   const std::int64_t key_tiles = ceil_div(tokens, P::kKeys);
   const int parts = backward_parts(tokens, a.q.heads, a.k.heads);
-  const std::int64_t split_tiles = P::kSplitHeads ? key_tiles * a.k.heads : 0;
+  const std::int64_t split_tiles = parts > 1 ? key_tiles * a.k.heads : 0;
   const BackwardArgs<P> args{
       .call = call,
       .scratch = BackwardScratch::at<P>(scratch, a.q.heads * query_tiles, split_tiles),
@@ -125,16 +125,11 @@ void launch(const Exec& exec, const AttentionBackward& a,
 template <class Elem>
 void launch_backward_wgmma(const Exec& exec, const AttentionBackward& args,
                            const BackwardCall<Elem>& call, float* scratch) {
-  const auto run = [&](auto head_dim, auto split) {
-    launch<BackwardPlan<Elem, decltype(head_dim)::value, decltype(split)::value>>(exec, args, call,
-                                                                                  scratch);
-  };
-  const auto run_dim = [&](auto split) {
-    call.q.head_dim == 64 ? run(std::integral_constant<int, 64>{}, split)
-                          : run(std::integral_constant<int, 128>{}, split);
-  };
-  const bool split = backward_parts(args.q.rows.dim(0), args.q.heads, args.k.heads) > 1;
-  split ? run_dim(std::true_type{}) : run_dim(std::false_type{});
+  if (call.q.head_dim == 64) {
+    launch<BackwardPlan<Elem, 64>>(exec, args, call, scratch);
+  } else {
+    launch<BackwardPlan<Elem, 128>>(exec, args, call, scratch);
+  }
 }
 template void launch_backward_wgmma(const Exec&, const AttentionBackward&,
                                     const BackwardCall<__nv_bfloat16>&, float*);

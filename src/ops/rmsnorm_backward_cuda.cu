@@ -42,7 +42,7 @@ __device__ float row_sum(float x, int turn) {
 /// One thread's elements of a row; zeros beyond the rows and columns.
 template <class Elem, int N>
 struct RowPiece {
-  Packed<Elem, N> dy, x, add;
+  Vec<Elem, N> dy, x, add;
   float rstd;
 };
 template <int N, class Elem>
@@ -50,9 +50,9 @@ __device__ RowPiece<Elem, N> load_piece(const Rows<Elem>& a, std::int64_t t, std
                                         std::int64_t d) {
   RowPiece<Elem, N> piece{};
   if (t >= end || d >= a.D) return piece;
-  piece.dy = load_packed<N>(a.dy_TD + t * a.D + d);
-  piece.x = load_packed<N>(a.x_TD + t * a.D + d);
-  if (a.add_TD != nullptr) piece.add = load_packed<N>(a.add_TD + t * a.D + d);
+  piece.dy = load_vec<N>(a.dy_TD + t * a.D + d);
+  piece.x = load_vec<N>(a.x_TD + t * a.D + d);
+  if (a.add_TD != nullptr) piece.add = load_vec<N>(a.add_TD + t * a.D + d);
   piece.rstd = a.rstd_T[t];
   return piece;
 }

@@ -34,25 +34,22 @@ struct BackwardConsumer {
   __device__ void run() {
     for (;;) {
       shared.full[at.stage].wait(at.parity);
-      if (shared.step[at.stage].stop) return;
+      const BackwardStep& step = shared.step[at.stage];
+      if (step.stop) return;
+      const int first_key = step.first_key, group = step.group, part = step.part;
       float dk[P::kHeadDim / 2] = {}, dv[P::kHeadDim / 2] = {};
       fence_registers(dk);  // or the compiler makes a case of its own of the first tile
       fence_registers(dv);
-      int stage = at.stage;
-      if (shared.step[stage].empty) {
+      if (step.empty) {
+        release_warp(shared.empty[at.stage]);
         at.advance();
       } else {
         shared.keys_full.wait(keys_parity);
         keys_parity ^= 1U;
-        stage = walk(dk, dv);
+        walk(dk, dv);
         release_warp(shared.keys_empty);
       }
-      const int first_key = shared.step[stage].first_key, group = shared.step[stage].group;
-      [[maybe_unused]] const int part = shared.step[stage].part;
-      release_warp(shared.empty[stage]);
-      if constexpr (P::kSplitHeads) {
-        if (!complete(dk, dv, group, first_key, part)) continue;
-      }
+      if (args.parts > 1 && !complete(dk, dv, group, first_key, part)) continue;
       const int tokens_left = args.call.rules.tokens - first_key;
       store_key_rows<P>(args.call.dk.row(group, first_key), args.call.dk.stride, dk,
                         args.call.scale, tokens_left, place());
@@ -77,8 +74,8 @@ struct BackwardConsumer {
   }
 
   /// All tiles of queries of one tile of keys. Products run on while the next values are computed:
-  /// dV during dS, dK during the exponentials of the next tile. Gives the last stage, not released.
-  __device__ int walk(float (&dk)[P::kHeadDim / 2], float (&dv)[P::kHeadDim / 2]) {
+  /// dV during dS, dK during the exponentials of the next tile.
+  __device__ void walk(float (&dk)[P::kHeadDim / 2], float (&dv)[P::kHeadDim / 2]) {
     float s[kScores], dp[kScores], dq[P::kDqSums];
     RowsOperand p[kScores / 8], ds[kScores / 8];
     typename P::Position now = at;
@@ -133,7 +130,7 @@ struct BackwardConsumer {
     fence_registers(dv);
     fence_operands(p);
     fence_operands(ds);
-    return now.stage;
+    release_warp(shared.empty[now.stage]);
   }
 
   __device__ void start_scores(float (&s)[kScores], int stage) {

@@ -41,12 +41,10 @@ struct BackwardScratch {
   }
 };
 
-/// Element type, head dimension, and whether the heads of a group are split into parts: all that
-/// the kernel's shape hangs on. A tile of queries has the same number of elements for either
-/// dimension.
-template <class ElemType, int kHeadDimValue, bool kSplitHeadsValue>
+/// Element type and head dimension: all that the kernel's shape hangs on. A tile of queries times
+/// the head dimension is always the same number of elements.
+template <class ElemType, int kHeadDimValue>
 struct BackwardPlan {
-  static constexpr bool kSplitHeads = kSplitHeadsValue;
   using Elem = ElemType;
   static constexpr int kHeadDim = kHeadDimValue;
   static constexpr int kConsumers = 2;  // warpgroups, 64 keys each

@@ -11,7 +11,7 @@ inline constexpr int kWindowTiles = 256;
 /// Documents times groups of heads whose keys and values are read at the same time. Fewer, and
 /// tiles of very different length read one of them in different places; more, and each is read by
 /// few blocks at once, from beyond the L2 cache.
-inline constexpr int kStreams = 16;
+inline constexpr int kStreams = 64;
 
 /// Query tiles [tiles] of all heads, numbered in the order in which they are taken.
 struct QueryOrder {
