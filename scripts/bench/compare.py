@@ -9,7 +9,8 @@ Then each case runs Shoal, peer, Shoal, peer, each time in a process of its own.
 an untrained router gives), random tokens, causal FLOPs; AdamW with fp32 states and clipping on both
 sides; neither side recomputes anything unless its own configuration says so, and both may.
 A figure is the median of all timed steps of a side. A case that the time limit cuts off before its
-first round ends is left out; another call with the same --out adds to the table. Writes results.json and table.md.
+first round ends is left out; another call with the same --out adds to the table. Writes
+results.json and table.md.
 Needs torch, numpy and h5py; for `hf` transformers. The peers are in peers/.
 """
 import argparse
