@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks that Shoal and its peers compute the same loss and gradients from the same weights.
 
-A dataset of exactly one batch is one step of one epoch. A step of SGD with learning rate 0 leaves
+A dataset of exactly one sequence is the only batch there is. A step of SGD with learning rate 0 leaves
 the initial weights, the same step with learning rate 1 the weights minus the gradient; both are
 exported, so their difference is Shoal's gradient. The peer loads the initial weights and computes
 its own on the same tokens.
@@ -27,7 +27,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "peers")
 import moe_torch  # noqa: E402
 import shapes  # noqa: E402
 
-BATCH, SEQUENCE = 4, 128
+BATCH, SEQUENCE = 1, 512  # a dataset of one sequence has one place to begin
 MODEL = {"vocab_size": 512, "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": SEQUENCE,
          "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 128,

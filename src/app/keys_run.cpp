@@ -48,6 +48,8 @@ void add_parallel_keys(KeyTable& table, parallel::ParallelConfig& c) {
   table.add("grad_reduce", c.grad_reduce, "fp32 | bf16: dtype of gradients on the wire");
   table.add("overlap", c.overlap,
             "reduce gradients while the backward pass goes on; changes no bits");
+  table.add("overlap_nccl", c.overlap_nccl,
+            "the same through NCCL, on a stream of its own; off: not yet run on several GPUs");
   table.add("bucket_elements", c.bucket_elements,
             "gradients that one collective reduces; a few such buckets take memory");
   table.add("comm", c.comm, "auto (NCCL where every rank has a GPU) | nccl | mpi");

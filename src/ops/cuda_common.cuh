@@ -7,7 +7,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <type_traits>
 
@@ -126,26 +125,6 @@ __device__ inline Vec<float, N> to_floats(const Vec<Elem, N>& x) {
 #pragma unroll
   for (int i = 0; i < N; ++i) out.v[i] = to_float(x.v[i]);
   return out;
-}
-/// N elements as they are stored, in whole registers. For what is loaded long before it is used: in
-/// a Vec each 16-bit element would keep a register of its own.
-template <class Elem, int N>
-struct alignas(kVecAlign<Elem, N>) Packed {
-  static constexpr int kBytes = static_cast<int>(sizeof(Elem)) * N;
-  using Word = std::conditional_t<kBytes % 4 == 0, std::uint32_t, std::uint16_t>;
-  Word word[kBytes / static_cast<int>(sizeof(Word))];
-};
-template <int N, class Elem>
-__device__ inline Packed<Elem, N> load_packed(const Elem* p) {
-  return *reinterpret_cast<const Packed<Elem, N>*>(p);
-}
-template <class Elem, int N>
-__device__ inline void store_packed(Elem* p, const Packed<Elem, N>& x) {
-  *reinterpret_cast<Packed<Elem, N>*>(p) = x;
-}
-template <class Elem, int N>
-__device__ inline Vec<float, N> to_floats(const Packed<Elem, N>& x) {
-  return to_floats(std::bit_cast<Vec<Elem, N>>(x));
 }
 /// N elements at p as floats. N = 1 is the scalar path of the same kernel.
 template <int N, class Elem>

@@ -1,7 +1,7 @@
 // Maps over elements. An operation is a small struct whose `at<N>(i)` handles elements [i, i + N).
 #include "ops/cuda_common.cuh"
-#include "shoal/ops/partials.hpp"
 #include "shoal/ops/elementwise.hpp"
+#include "shoal/ops/partials.hpp"
 
 namespace shoal::ops::cuda {
 namespace {

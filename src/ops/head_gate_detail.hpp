@@ -1,7 +1,7 @@
 #pragma once
 // Shared by the back ends of the head gate.
-#include "shoal/ops/partials.hpp"
 #include "shoal/ops/head_gate.hpp"
+#include "shoal/ops/partials.hpp"
 
 namespace shoal::ops {
 

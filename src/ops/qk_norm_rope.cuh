@@ -1,9 +1,9 @@
 #pragma once
-// Per-head kernels over packed queries and keys. A warp has one token, whose angles it reads once
-// for all heads. A head belongs to `lanes` neighbouring lanes, a power of two; each takes kChunks
-// times N neighbouring elements of the first half and the N that rotary embedding turns them into
-// in the second. A warp works on kBatch heads for each such group of lanes at a time, all on their
-// way together.
+// Per-head kernels over packed queries and keys. A head belongs to `lanes` neighbouring lanes of a
+// warp, a power of two; each takes kChunks times N neighbouring elements of the first half and the
+// N that rotary embedding turns them into in the second.
+#include <bit>
+
 #include "ops/cuda_common.cuh"
 #include "shoal/ops/qk_norm_rope.hpp"
 
@@ -29,41 +29,42 @@ struct HeadsCommon {
   }
 };
 
-/// The heads of a token that share a weight: queries or keys.
-template <class Elem>
-struct HeadRange {
-  const Elem* w_d;  ///< null: no norm
-  int first, heads;
+/// Goes through the heads of tokens, `step` of them at a time, without a division for each.
+struct HeadCursor {
+  int token, head, token_step, head_step, heads;
+  __device__ HeadCursor(int row, int step, int heads_of_token)
+      : token{row / heads_of_token},
+        head{row % heads_of_token},
+        token_step{step / heads_of_token},
+        head_step{step % heads_of_token},
+        heads{heads_of_token} {}
+  __device__ void next() {
+    token += token_step;
+    head += head_step;
+    if (head < heads) return;
+    head -= heads;
+    ++token;
+  }
 };
-template <class Elem>
-__device__ inline HeadRange<Elem> range_of(const HeadsCommon<Elem>& c, bool keys) {
-  return {keys ? c.k_weight_d : c.q_weight_d, keys ? c.heads : 0, keys ? c.groups : c.heads};
-}
 
-/// Which elements of each half a lane has: those from first + c * step on. Its group of lanes has
-/// the heads group, group + groups, ... of a range.
+/// Which elements of each half a lane has: those from first + c * step on.
 struct LanePlace {
-  int lanes, group, groups, first, step, half;
+  int first, step, half;
   [[nodiscard]] __device__ int at(int c) const { return first + c * step; }
   [[nodiscard]] __device__ bool has(int c) const { return at(c) < half; }
 };
 template <int N>
 __device__ inline LanePlace lane_place(int lanes, int half) {
-  const auto lane = static_cast<int>(threadIdx.x % kWarpSize);
-  return {lanes, lane / lanes, kWarpSize / lanes, (lane & (lanes - 1)) * N, lanes * N, half};
+  return {(static_cast<int>(threadIdx.x) & (lanes - 1)) * N, lanes * N, half};
 }
 
-/// N elements of each half of a head, and the same as they are stored.
-template <int N>
+/// N elements of each half of a head.
+template <class Elem, int N>
 struct Halves {
-  Vec<float, N> a, b;
+  Vec<Elem, N> a, b;
 };
 template <class Elem, int N>
-struct PackedHalves {
-  Packed<Elem, N> a, b;
-};
-template <class Elem, int N>
-__device__ inline Halves<N> to_floats(const PackedHalves<Elem, N>& x) {
+__device__ inline Halves<float, N> to_floats(const Halves<Elem, N>& x) {
   return {to_floats(x.a), to_floats(x.b)};
 }
 /// Cosines and sines of the angles that turn them.
@@ -75,11 +76,7 @@ struct Angles {
 /// A lane's elements of one head, kept as they are stored: zeros beyond the half.
 template <class Elem, int N, int kChunks>
 struct HeadPiece {
-  PackedHalves<Elem, N> at[kChunks];
-};
-template <int N, int kChunks>
-struct FloatPiece {
-  Halves<N> at[kChunks];
+  Halves<Elem, N> at[kChunks];
 };
 template <int N, int kChunks, class Elem>
 __device__ inline HeadPiece<Elem, N, kChunks> load_head(const Elem* x_d, const LanePlace& place) {
@@ -87,13 +84,13 @@ __device__ inline HeadPiece<Elem, N, kChunks> load_head(const Elem* x_d, const L
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
     if (!place.has(c)) continue;
-    piece.at[c] = {load_packed<N>(x_d + place.at(c)),
-                   load_packed<N>(x_d + place.at(c) + place.half)};
+    piece.at[c] = {load_vec<N>(x_d + place.at(c)), load_vec<N>(x_d + place.at(c) + place.half)};
   }
   return piece;
 }
 template <class Elem, int N>
-__device__ inline void store_halves(Elem* y_d, const LanePlace& place, int c, const Halves<N>& y) {
+__device__ inline void store_halves(Elem* y_d, const LanePlace& place, int c,
+                                    const Halves<float, N>& y) {
   store_floats(y_d + place.at(c), y.a);
   store_floats(y_d + place.at(c) + place.half, y.b);
 }
@@ -115,43 +112,88 @@ __device__ inline AnglePiece<N, kChunks> load_angles(const HeadsCommon<Elem>& c,
   return piece;
 }
 
-/// sum + <x, x>.
+/// Rotation by the angles, or by their opposite (direction -1), times `factor`.
 template <int N>
-__device__ inline float add_squares(float sum, const Halves<N>& x) {
+__device__ inline Halves<float, N> rotate(const Halves<float, N>& x, const Angles<N>& angles,
+                                          float direction, float factor) {
+  Halves<float, N> y;
 #pragma unroll
-  for (int k = 0; k < N; ++k) sum += x.a.v[k] * x.a.v[k] + x.b.v[k] * x.b.v[k];
+  for (int k = 0; k < N; ++k) {
+    const float cos = factor * angles.cos.v[k], sin = factor * angles.sin.v[k];
+    y.a.v[k] = x.a.v[k] * cos - direction * x.b.v[k] * sin;
+    y.b.v[k] = x.b.v[k] * cos + direction * x.a.v[k] * sin;
+  }
+  return y;
+}
+template <int N>
+__device__ inline Halves<float, N> times(const Halves<float, N>& x, const Halves<float, N>& y) {
+  Halves<float, N> z;
+#pragma unroll
+  for (int k = 0; k < N; ++k) {
+    z.a.v[k] = x.a.v[k] * y.a.v[k];
+    z.b.v[k] = x.b.v[k] * y.b.v[k];
+  }
+  return z;
+}
+/// z + x * y.
+template <int N>
+__device__ inline Halves<float, N> add_product(Halves<float, N> z, const Halves<float, N>& x,
+                                               const Halves<float, N>& y) {
+#pragma unroll
+  for (int k = 0; k < N; ++k) {
+    z.a.v[k] += x.a.v[k] * y.a.v[k];
+    z.b.v[k] += x.b.v[k] * y.b.v[k];
+  }
+  return z;
+}
+/// z + x * factor.
+template <int N>
+__device__ inline Halves<float, N> add_scaled(Halves<float, N> z, const Halves<float, N>& x,
+                                              float factor) {
+#pragma unroll
+  for (int k = 0; k < N; ++k) {
+    z.a.v[k] += x.a.v[k] * factor;
+    z.b.v[k] += x.b.v[k] * factor;
+  }
+  return z;
+}
+/// sum + <x, y>.
+template <int N>
+__device__ inline float add_dot(float sum, const Halves<float, N>& x, const Halves<float, N>& y) {
+#pragma unroll
+  for (int k = 0; k < N; ++k) sum += x.a.v[k] * y.a.v[k] + x.b.v[k] * y.b.v[k];
   return sum;
 }
-/// Each sum over the lanes of a head; all lanes of the warp must call.
-template <int kBatch>
-__device__ inline void head_sums(float (&x)[kBatch], int lanes) {
+/// Over the lanes of a head; all lanes of the warp must call.
+__device__ inline float head_sum(float x, int lanes) {
   for (int offset = lanes / 2; offset > 0; offset /= 2) {
-#pragma unroll
-    for (int b = 0; b < kBatch; ++b) x[b] += __shfl_xor_sync(kFullWarp, x[b], offset);
+    x += __shfl_xor_sync(kFullWarp, x, offset);
   }
+  return x;
 }
 
-/// How heads are shared out.
-template <int N, int kChunks, int kBatch>
+/// How a head is shared out.
+template <int N, int kChunks>
 struct HeadSplit {
-  static constexpr int kWidth = N, kTimes = kChunks, kTogether = kBatch;
+  static constexpr int kWidth = N, kTimes = kChunks;
   /// Lanes of a head.
   [[nodiscard]] static int lanes(int half) {
     const auto pieces = static_cast<unsigned>(ceil_div(half, N));
     return static_cast<int>(std::min(std::bit_ceil(pieces), unsigned{kWarpSize}));
   }
 };
-/// Calls `body(HeadSplit)` with four elements at a time where the half of a head and the addresses
-/// (null: absent) allow it. Wider accesses leave fewer lanes to a head, and hence fewer heads to a
-/// lane that share its angles.
-template <class Elem, int kBatch, class Body, class... Pointers>
+/// Calls `body(HeadSplit)` with the widest accesses that the half of a head and the addresses
+/// (null: absent) allow.
+template <class Elem, class Body, class... Pointers>
 void with_head_split(int half, const Body& body, const Pointers*... pointers) {
-  constexpr int kTimes = 8;
-  if (half <= kWarpSize * 4 && allows_vectors<Elem, 4>(half, pointers...)) {
-    body(HeadSplit<4, 1, kBatch>{});
+  constexpr int kWide = kVecWidth<Elem>, kTimes = 8;
+  if (half <= kWarpSize * kWide && allows_vectors<Elem, kWide>(half, pointers...)) {
+    body(HeadSplit<kWide, 1>{});
+  } else if (half <= kWarpSize * 4 && allows_vectors<Elem, 4>(half, pointers...)) {
+    body(HeadSplit<4, 1>{});
   } else {
     expect(half <= kWarpSize * kTimes, "qk_norm_rope: head_dim is at most 512 on the GPU");
-    body(HeadSplit<1, kTimes, 1>{});
+    body(HeadSplit<1, kTimes>{});
   }
 }
 

@@ -66,15 +66,15 @@ __device__ SoftmaxTerms row_terms(const Elem* x_V, std::int64_t V, Elem* kept_V 
   const std::int64_t step = std::int64_t{blockDim.x} * N;
   SoftmaxTerms terms;
   for (std::int64_t first = std::int64_t{threadIdx.x} * N; first < V; first += step * kBatch) {
-    Packed<Elem, N> x[kBatch];
+    Vec<Elem, N> x[kBatch];
 #pragma unroll
     for (int j = 0; j < kBatch; ++j) {
-      if (first + j * step < V) x[j] = load_packed<N>(x_V + first + j * step);
+      if (first + j * step < V) x[j] = load_vec<N>(x_V + first + j * step);
     }
 #pragma unroll
     for (int j = 0; j < kBatch; ++j) {
       if (first + j * step >= V) break;
-      if (kept_V != nullptr) store_packed(kept_V + first + j * step, x[j]);
+      if (kept_V != nullptr) store_vec(kept_V + first + j * step, x[j]);
       terms = extend(terms, to_floats(x[j]));
     }
   }

@@ -85,7 +85,8 @@ std::int64_t tied_bytes(const ShardPlan& plan) {
 ReduceOptions reduce_options(const ParallelConfig& config) {
   return {.wire = config.grad_reduce == "bf16" ? DType::bf16 : DType::f32,
           .bucket_elements = config.bucket_elements,
-          .overlap = config.overlap};
+          .overlap = config.overlap,
+          .overlap_nccl = config.overlap_nccl};
 }
 
 std::vector<Bucket> make_buckets(const ShardPlan& plan, std::int64_t max_elements) {

@@ -28,7 +28,7 @@ GradientReducer::GradientReducer(const Exec& exec, const Parts& parts)
                                  .overlap = posts};
   for (std::size_t g = 0; g < groups_.size(); ++g) transfer.groups[g] = groups_[g].get();
   transfer_.emplace(exec, transfer);
-  if (options_.overlap && exec.on_gpu() && !exec.is_dry() && capturable()) side_.emplace(exec);
+  if (options_.overlap_nccl && exec.on_gpu() && !exec.is_dry() && capturable()) side_.emplace(exec);
   eager_ = posts || side_;
 }
 

@@ -3,6 +3,7 @@
 #include <set>
 #include <utility>
 
+#include "shoal/base/error.hpp"
 #include "shoal/pipeline/message_plan.hpp"
 
 namespace shoal::train {
@@ -36,6 +37,7 @@ ForwardChain::ForwardChain(const Exec& exec, const Parts& parts)
   options.host.channels = channels(shape_, rank_);
   options.plan = pipeline::forward_message_plan(shape_, rank_);
   if (!exec.is_dry()) {
+    expect(parts.factory != nullptr, "a chain of several ranks needs their transports");
     links_ = parts.factory->make_point_to_point(exec, parts.group, options);
   } else if (parts.plans_device_messages) {
     static_cast<void>(comm::reserve_buffers(exec, options.plan, message));

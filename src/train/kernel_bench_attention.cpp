@@ -14,6 +14,12 @@ Heads heads(const TensorView& rows, std::int64_t head_dim) {
   return {.rows = rows, .first = 0, .heads = rows.dim(1) / head_dim, .head_dim = head_dim};
 }
 
+ops::HeadLayout head_layout(const nn::ModelConfig& model) {
+  return {.heads = model.num_attention_heads,
+          .groups = model.num_key_value_heads,
+          .head_dim = model.head_dim};
+}
+
 }  // namespace
 
 void KernelBench::attention() {
@@ -76,18 +82,14 @@ void KernelBench::write_sequence_starts(const TensorView& start_T, std::int64_t 
 
 void KernelBench::head_norm() {
   const ScratchScope scope{exec_};
-  const nn::ModelConfig& m = config_.model;
-  const ops::HeadLayout layout{
-      .heads = m.num_attention_heads, .groups = m.num_key_value_heads, .head_dim = m.head_dim};
-  const std::int64_t T = tokens(), C = layout.qk_columns(), d = m.head_dim;
+  const ops::HeadLayout layout = head_layout(config_.model);
+  const std::int64_t T = tokens(), C = layout.qk_columns(), d = layout.head_dim;
   const std::int64_t S = shape_.seq_len;
   const TensorView qkv = random({T, layout.qkv_columns()}), qk = random({T, C});
   const TensorView dqkv = random(qkv.shape()), weight = random({d});
   const TensorView rstd = scratch(exec_, {T, layout.heads + layout.groups}, DType::f32);
   const TensorView cos = random({S, d / 2}, DType::f32), sin = random({S, d / 2}, DType::f32);
   const TensorView dweight = random({d}, DType::f32);
-  const TensorView q_parts = ops::scratch_parts(exec_, T, d),
-                   k_parts = ops::scratch_parts(exec_, T, d);
   const ConstTensorView position = block_.batch(0).position_T;
   const io::Json sizes = {{"T", T}, {"H", layout.heads}, {"G", layout.groups}, {"d", d}};
   const ops::QkNormRopeForward forward{.qk_TC = qk,
@@ -101,20 +103,23 @@ void KernelBench::head_norm() {
                                        .layout = layout};
   time("head_norm_forward", sizes, {.bytes = bytes_of(2 * T * C)},
        [&] { ops::qk_norm_rope_forward(exec_, forward); });
+  const TensorView q_part = ops::scratch_parts(exec_, T, d);
+  const TensorView k_part = ops::scratch_parts(exec_, T, d);
+  const ops::QkNormRopeBackward backward{.dqkv_TC = dqkv,
+                                         .q_part_Pd = q_part,
+                                         .k_part_Pd = k_part,
+                                         .qkv_TC = qkv,
+                                         .rstd_TJ = rstd,
+                                         .q_weight_d = weight,
+                                         .k_weight_d = weight,
+                                         .cos_PC = cos,
+                                         .sin_PC = sin,
+                                         .position_T = position,
+                                         .layout = layout};
   time("head_norm_backward", sizes, {.bytes = bytes_of(3 * T * C)}, [&] {
-    ops::qk_norm_rope_backward(exec_, {.dqkv_TC = dqkv,
-                                       .q_part_Pd = q_parts,
-                                       .k_part_Pd = k_parts,
-                                       .qkv_TC = qkv,
-                                       .rstd_TJ = rstd,
-                                       .q_weight_d = weight,
-                                       .k_weight_d = weight,
-                                       .cos_PC = cos,
-                                       .sin_PC = sin,
-                                       .position_T = position,
-                                       .layout = layout});
-    ops::sum_parts(exec_, dweight, q_parts, ops::Accumulate::overwrite);
-    ops::sum_parts(exec_, dweight, k_parts, ops::Accumulate::overwrite);
+    ops::qk_norm_rope_backward(exec_, backward);
+    ops::sum_parts(exec_, dweight, q_part, ops::Accumulate::overwrite);
+    ops::sum_parts(exec_, dweight, k_part, ops::Accumulate::overwrite);
   });
 }
 

@@ -38,22 +38,22 @@ void KernelBench::norm() {
   const TensorView x = random({T, D}), branch = random({T, D}), sum = random({T, D});
   const TensorView y = random({T, D}), dx = random({T, D}), w = random({D});
   const TensorView rstd = ones({T}), dw = random({D}, DType::f32);
-  const TensorView parts = ops::scratch_parts(exec_, T, D);
   const io::Json sizes = {{"T", T}, {"D", D}};
   const Work work{.bytes = bytes_of(4 * T * D)};
   time("norm_forward", sizes, work, [&] {
     ops::rmsnorm_forward(
         exec_, {.y_TD = y, .rstd_T = rstd, .sum_TD = sum, .x_TD = x, .add_TD = branch, .w_D = w});
   });
+  const TensorView part = ops::scratch_parts(exec_, T, D);
   time("norm_backward", sizes, work, [&] {
     ops::rmsnorm_backward(exec_, {.dx_TD = dx,
-                                  .part_PD = parts,
+                                  .part_PD = part,
                                   .dy_TD = y,
                                   .x_TD = x,
                                   .w_D = w,
                                   .rstd_T = rstd,
                                   .add_TD = branch});
-    ops::sum_parts(exec_, dw, parts, ops::Accumulate::overwrite);
+    ops::sum_parts(exec_, dw, part, ops::Accumulate::overwrite);
   });
 }
 

@@ -141,8 +141,7 @@ void LayerCost::experts(ChunkWork& work) const {
   exchange(s.forward, work.sent);
   exchange(s.forward, work.sent);
 
-  s.backward_input += pass(3.0 * row, rates_->permute_bytes_per_s) + combine +
-                      grouped(width, hidden_, elem_) + activate * 5.0 / 3.0 +
+  s.backward_input += gather + combine + grouped(width, hidden_, elem_) + activate * 2.0 +
                       grouped(hidden_, 2.0 * width, elem_) + route;
   exchange(s.backward_input, work.sent);
   exchange(s.backward_input, work.sent);
@@ -154,7 +153,7 @@ void LayerCost::experts(ChunkWork& work) const {
   s.backward_weight += grouped(2.0 * width, hidden_, kFloat) + grouped(hidden_, width, kFloat) +
                        rates_->dense.seconds(all, hidden_, part_, kFloat);
   if (!none && !full) {
-    s.backward_weight += gather + activate;
+    s.backward_weight += gather;
     exchange(s.backward_weight, work.sent);
   }
 }

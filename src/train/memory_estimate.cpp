@@ -38,8 +38,7 @@ class KeptElements {
   [[nodiscard]] double experts(const std::string& recompute) const {
     const double width = as_double(c_.model.moe_intermediate_size);
     if (recompute == "full") return 0.0;
-    return most_rows() *
-           (recompute == "selective" ? 2.0 * width + hidden_ : 3.0 * width + 2.0 * hidden_);
+    return most_rows() * (recompute == "selective" ? 2.0 * width : 2.0 * width + hidden_);
   }
   [[nodiscard]] double layer(std::int64_t index, const std::string& attention_mode,
                              const std::string& mlp_mode) const {

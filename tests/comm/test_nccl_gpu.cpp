@@ -136,6 +136,32 @@ TEST_F(NcclGpu, TheJournalSeesOperationsEnd) {
   EXPECT_EQ(world_.journal()->traffic(Operation::all_reduce).calls, 600);
 }
 
+/// Around the ring, more messages than buffers, twice.
+TEST_F(NcclGpu, MessagesOfAPlanArriveInTheirTurn) {
+  if (world_.size() == 1) GTEST_SKIP() << "needs two ranks";
+  constexpr int kMessages = 5;
+  const int next = (world_.rank() + 1) % world_.size();
+  const int previous = (world_.rank() + world_.size() - 1) % world_.size();
+  const auto tag = [](int i) { return MessageTag{Direction::activation, 0, i}; };
+  PointToPointOptions options{.host = {.message_bytes = 4000}, .plan = {.arrivals = 2}};
+  for (int i = 0; i < kMessages; ++i) {
+    options.plan.ticks.push_back({{.sends = true, .peer = next, .tag = tag(i)},
+                                  {.peer = previous, .tag = tag(i), .buffer = i % 2}});
+  }
+  const Exec exec{DeviceKind::cuda, ArenaPlan{.persistent = 1 << 16}};
+  const auto links = factory_->make_point_to_point(exec, world_, options);
+  EXPECT_TRUE(links->capturable());
+  const Tensor got = filled(DType::f32, 1000, -1.0F);
+  for (int i = 0; i < 2 * kMessages; ++i) {
+    const auto value = [i](int rank) { return static_cast<float>(100 * rank + i); };
+    links->send(exec, filled(DType::f32, 1000, value(world_.rank())), next, tag(i % kMessages));
+    links->recv(exec, got, previous, tag(i % kMessages));
+    if (i % kMessages == kMessages - 1) links->flush(exec);
+    EXPECT_EQ(download_floats(exec, got), std::vector<float>(1000, value(previous)));
+  }
+  EXPECT_EQ(world_.journal()->traffic(Operation::send).bytes, 2 * kMessages * 4000);
+}
+
 TEST_F(NcclGpu, AnAbortEndsTheSession) {
   const auto all = factory_->make(world_);
   const Tensor x = filled(DType::f32, 10, 1.0F);

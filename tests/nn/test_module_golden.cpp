@@ -72,8 +72,8 @@ TEST_P(ModuleGolden, Norm) {
   const TensorView rstd = scratch(*exec_, {rows()[0]}, DType::f32);
   norm.forward(*exec_, {.y_TD = y_, .rstd_T = rstd, .x_TD = x});
   const TensorView part = norm.reserve_parts(exec_->scratch(), x.shape()[0]);
-  norm.backward_input(
-      *exec_, {.dx_TD = dx_, .gain_part_PD = part, .dy_TD = dy, .x_TD = x, .rstd_T = rstd});
+  norm.backward_input(*exec_,
+                      {.dx_TD = dx_, .gain_part_PD = part, .dy_TD = dy, .x_TD = x, .rstd_T = rstd});
   norm.backward_weight(*exec_, part, ops::Accumulate::overwrite);
   expect_near(y_, "norm/y");
   expect_near(dx_, "norm/dx");

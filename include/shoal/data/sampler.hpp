@@ -62,9 +62,9 @@ using Sample = std::vector<Piece>;
 /// An epoch of a source is its token stream cut into windows of the sequence length, in the order
 /// of a keyed permutation of (seed, source, epoch). Which source a sample comes from is a function
 /// of (seed, position, weights). So the order is a pure function of the seed and the ledger; it
-/// knows nothing of ranks. The first window of an epoch begins at one of the first `sequence` tokens,
-/// another in each epoch, so that a small source is not cut at the same places again and again;
-/// less than a window is left out at each end.
+/// knows nothing of ranks. The first window of an epoch begins at one of the first `sequence`
+/// tokens, another in each epoch, so that a small source is not cut at the same places again and
+/// again; less than a window is left out at each end.
 class Sampler {
  public:
   struct Config {

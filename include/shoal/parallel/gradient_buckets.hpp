@@ -21,6 +21,7 @@ struct ReduceOptions {
   std::int64_t bucket_elements = std::int64_t{1} << 22;  ///< bounds memory and messages
   /// Reduce a bucket as soon as its gradients are final, beside the backward pass. Changes no bits.
   bool overlap = true;
+  bool overlap_nccl = false;
 };
 
 [[nodiscard]] ReduceOptions reduce_options(const ParallelConfig& config);

@@ -20,6 +20,7 @@ struct ParallelConfig {
   bool zero = true;               ///< shard optimizer states over the replicas of each parameter
   std::string grad_reduce = "fp32";  ///< fp32 | bf16: dtype of gradients on the wire
   bool overlap = true;               ///< reduce gradients while the backward pass goes on
+  bool overlap_nccl = false;         ///< the same through NCCL, on a stream beside the passes
   std::int64_t bucket_elements = std::int64_t{1} << 22;  ///< gradients of one collective
   std::string comm = "auto";                             ///< auto | nccl | mpi
   double ep_buffer_factor = 0.0;  ///< rows an expert rank can take / its even share; 0: worst case
