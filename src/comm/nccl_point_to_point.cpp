@@ -130,6 +130,7 @@ void NcclPointToPoint::give_tick(const Exec& exec) {
       in.full = true;
     } else {
       Leaving* out = std::exchange(made_, {}).from;
+      expect(out != nullptr, "a message of this tick was not made");
       parts_.queue->mark(out->sent, side);
       out->was_sent = true;
     }

@@ -30,7 +30,7 @@ template <class Step, int panels>
 void run_slice(const float* a, const float* b, std::int64_t tiles, float* sums) {
   __m512 sum[kSlice][panels];
 #pragma GCC unroll 8
-  for (int r = 0; r < kSlice; ++r) {
+  for (int r = 0; r < kSlice; ++r) {  // NOLINT(modernize-loop-convert): registers, by number
 #pragma GCC unroll 3
     for (int p = 0; p < panels; ++p) sum[r][p] = _mm512_setzero_ps();
   }
