@@ -186,10 +186,7 @@ struct HeadSplit {
 /// (null: absent) allow.
 template <class Elem, class Body, class... Pointers>
 void with_head_split(int half, const Body& body, const Pointers*... pointers) {
-#ifndef HEAD_WIDE
-#define HEAD_WIDE 8
-#endif
-  constexpr int kWide = sizeof(Elem) == 4 ? 4 : HEAD_WIDE, kTimes = 8;
+  constexpr int kWide = kVecWidth<Elem>, kTimes = 8;
   if (half <= kWarpSize * kWide && allows_vectors<Elem, kWide>(half, pointers...)) {
     body(HeadSplit<kWide, 1>{});
   } else if (half <= kWarpSize * 4 && allows_vectors<Elem, 4>(half, pointers...)) {

@@ -1,10 +1,10 @@
-// Per-head RMSNorm and rotary embedding, backward: with g = the gradient turned back, dx = rstd (g
-// w
-// - x along), along = rstd^2 / d <g w, x>, and the parts of dw = sum of g x rstd.
+// Per-head RMSNorm and rotary embedding, backward: with g = the gradient turned back,
+// dx = rstd (g w - x along), along = rstd^2 / d <g w, x>, and the parts of dw = sum of g x rstd.
 //
-// A block goes through the queries of one part of the tokens, then through its keys. Each group of
-// lanes takes one head after the other; the next one is on its way meanwhile. Its share of dw stays
-// in registers until the part is done.
+// Block p of P goes through the queries of the tokens p, p + P, ..., so that neighbouring blocks
+// read neighbouring tokens, then through their keys. Each group of lanes takes one head after the
+// other; the next one is on its way meanwhile. Its share of dw stays in registers until the part is
+// done.
 #include "ops/qk_norm_rope.cuh"
 #include "shoal/ops/partials.hpp"
 
@@ -12,6 +12,7 @@ namespace shoal::ops::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kBlocks = 2;  // of a multiprocessor
 constexpr int kWarps = kThreads / kWarpSize;
 
 template <class Elem>
@@ -21,7 +22,6 @@ struct Backward {
   float* q_part_Pd;
   float* k_part_Pd;
   const float* rstd_TJ;
-  std::int64_t tokens_per_part;
 };
 
 /// Heads first, first + 1, ... of every token_step-th token from `token` on.
@@ -143,23 +143,12 @@ __device__ void store_part(float* part_d, const HeadPiece<float, N, kChunks>& su
   __syncthreads();  // `warp_sums` is free for the next call
 }
 
-#ifndef BWD_MIN
-#define BWD_MIN 2
-#endif
-#ifndef INTERLEAVE
-#define INTERLEAVE 1
-#endif
 template <class Elem, int N, int kChunks>
-__global__ void __launch_bounds__(kThreads, kChunks == 1 ? BWD_MIN : 1)
+__global__ void __launch_bounds__(kThreads, kChunks == 1 ? kBlocks : 1)
     backward_kernel(Backward<Elem> a, int lanes) {
   const std::int64_t half = a.c.half;
-#if INTERLEAVE
   const std::int64_t token = blockIdx.x, step = gridDim.x;
   const auto tokens = static_cast<int>((a.c.T - token + step - 1) / step);
-#else
-  const std::int64_t token = blockIdx.x * a.tokens_per_part, step = 1;
-  const auto tokens = static_cast<int>(max(std::int64_t{0}, min(a.c.T - token, a.tokens_per_part)));
-#endif
   const HeadRange queries{token, step, tokens, 0, a.c.heads};
   const HeadRange keys{token, step, tokens, a.c.heads, a.c.groups};
   const auto of_q = backward_heads<N, kChunks>(a, queries, a.c.q_weight_d, lanes);
@@ -182,8 +171,7 @@ void qk_norm_rope_backward(const Exec& exec, const QkNormRopeBackward& a) {
                               .dqkv_TC = device_data<Elem>(a.dqkv_TC),
                               .q_part_Pd = device_data<float>(a.q_part_Pd),
                               .k_part_Pd = device_data<float>(a.k_part_Pd),
-                              .rstd_TJ = device_data<float>(a.rstd_TJ),
-                              .tokens_per_part = part_size(T)};
+                              .rstd_TJ = device_data<float>(a.rstd_TJ)};
     const auto launch = [&](auto split) {
       using Split = decltype(split);
       const auto shared = sizeof(float) * kWarps * static_cast<std::size_t>(a.layout.head_dim);

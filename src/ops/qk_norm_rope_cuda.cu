@@ -6,7 +6,8 @@ namespace shoal::ops::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kRows = 8;  // heads that a group of lanes takes one after the other
+constexpr int kBlocks = 3;  // of a multiprocessor: a fourth leaves too few registers and is slower
+constexpr int kRows = 8;    // heads that a group of lanes takes one after the other
 
 template <class Elem>
 struct Forward {
@@ -33,11 +34,8 @@ __device__ Row<Elem, N, kChunks> load_row(const HeadsCommon<Elem>& c, const Head
   return row;
 }
 
-#ifndef FWD_MIN
-#define FWD_MIN 4
-#endif
 template <class Elem, int N, int kChunks>
-__global__ void __launch_bounds__(kThreads, kChunks == 1 ? FWD_MIN : 1)
+__global__ void __launch_bounds__(kThreads, kChunks == 1 ? kBlocks : 1)
     forward_kernel(Forward<Elem> a, int lanes) {
   const int J = a.c.heads + a.c.groups, half = a.c.half;
   const LanePlace place = lane_place<N>(lanes, half);

@@ -1,10 +1,10 @@
 // The backward pass of RMSNorm: dx_td = add_td + rstd_t (dy_td w_d - x_td along_t) with along_t =
 // rstd_t^2 / D <dy_t w, x_t>, and the parts of dw_d = sum over t of dy_td x_td rstd_t.
 //
-// A block goes through the rows of one part, blockDim.y of them at a time. A thread keeps the same
-// N columns: its row's elements stay in registers from the dot product to the result, those of the
-// next row are on their way meanwhile, and its share of dw never leaves the registers before the
-// end.
+// Block p of P goes through the rows p, p + P, ..., blockDim.y of them at a time, so that
+// neighbouring blocks read neighbouring rows. A thread keeps the same N columns: its row's elements
+// stay in registers from the dot product to the result, those of the next row are on their way
+// meanwhile, and its share of dw never leaves the registers before the end.
 #include "ops/cuda_common.cuh"
 #include "shoal/ops/partials.hpp"
 #include "shoal/ops/rmsnorm.hpp"
@@ -72,18 +72,10 @@ __device__ void store_part(float* part_D, Vec<float, N> sum, std::int64_t d, std
   store_vec(part_D + d, sum);
 }
 
-#ifndef INTERLEAVE
-#define INTERLEAVE 1
-#endif
 template <class Elem, int N>
 __global__ void __launch_bounds__(kMaxThreads) backward_kernel(Rows<Elem> a) {
   const std::int64_t d = std::int64_t{threadIdx.x} * N;
-#if INTERLEAVE
   const std::int64_t begin = blockIdx.x, end = a.T, step = gridDim.x;
-#else
-  const std::int64_t begin = blockIdx.x * a.rows_per_part, step = 1;
-  const std::int64_t end = min(a.T, begin + a.rows_per_part);
-#endif
   Vec<float, N> w{}, sum{};
   if (d < a.D) w = load_floats<N>(a.w_D + d);
   RowPiece<Elem, N> next = load_piece<N>(a, begin + threadIdx.y * step, end, d);
