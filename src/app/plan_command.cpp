@@ -91,13 +91,17 @@ ExitCode plan_command(const Invocation& call) {
   const PlanConfig& plan = call.config.plan;
   if (plan.gpus > 0) return search(call);
   const int ranks = plan.ranks > 0 ? static_cast<int>(plan.ranks) : call.world.size();
-  require_valid_run(call, ranks);
   train::RunConfig& config = call.config.run;
-  if (config.model.vocab_size == 0) train::resolve_vocab(config);  // otherwise no data is needed
+  std::vector<std::string> problems;
+  train::validate_step(config, ranks, problems);
+  require_no_problems(problems);
+  const std::string note = know_vocabulary(config);
+  train::require_vocab_split(config);
   const train::CostModel model{calibration_of(plan, config.training.precision),
                                static_cast<int>(plan.gpus_per_node)};
   const train::PlanReport report = train::plan(config, ranks);
-  log::info(report.text() + train::step_text(model.step(config, ranks), model.calibration()));
+  log::info(note + report.text() +
+            train::step_text(model.step(config, ranks), model.calibration()));
   if (!plan.schedule_picture.empty()) {
     draw(plan.schedule_picture, model.timeline(config, ranks));
   }

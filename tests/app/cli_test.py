@@ -80,6 +80,8 @@ def life_of_a_model():
                 ranks=2)
     must_hold(out, "repaired_documents", "vocab_size")
     must_hold(shoal("plan", "small.ini", "--ranks=2"), "dp=2", "total")
+    must_hold(shoal("plan", "small.ini", "--ranks=2", "--data.train=nowhere",
+                    "--data.validation=nowhere"), "vocabulary of 32768 assumed", "total")
     must_hold(shoal("train", "small.ini", "--dry-run"), "plan")
 
     whole = losses(shoal("train", "small.ini", "--run_dir=whole", ranks=2))
