@@ -40,6 +40,9 @@ std::vector<AttentionShape> shapes() {
         {.T = 1500, .H = 8, .G = 4, .d = d, .more = {700}, .active = some_active(1500, 4, 7)});
     all.push_back({.T = 70000, .H = 2, .G = 1, .d = d, .document = 10000});
     all.push_back({.T = 16384, .H = 16, .G = 16, .d = d, .document = 2048});
+    // Pieces of the backward work with two heads: two pieces a group, and one.
+    all.push_back({.T = 16384, .H = 16, .G = 4, .d = d, .document = 2048});
+    all.push_back({.T = 16384, .H = 16, .G = 8, .d = d, .document = 2048});
   }
   return all;
 }

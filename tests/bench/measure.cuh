@@ -64,7 +64,7 @@ __global__ void difference_kernel(double* partials, const Elem* x, const Elem* r
     const double a = ops::cuda::to_float(x[i]), b = ops::cuda::to_float(reference[i]);
     const bool equal = a == b || (a != a && b != b);
     if (!equal) sum[0] += (a - b) * (a - b);
-    if (b == b) sum[1] += b * b;
+    if (isfinite(b)) sum[1] += b * b;
     if (!equal) sum[2] += 1.0;
   }
   for (int k = 0; k < 3; ++k) shared[k][threadIdx.x] = sum[k];

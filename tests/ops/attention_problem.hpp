@@ -145,6 +145,9 @@ inline std::vector<std::int32_t> pattern(std::int64_t T, std::int32_t groups, st
 /// tokens, in one to three sequences.
 inline std::vector<AttentionCase> edge_shapes(DType dtype) {
   std::vector<AttentionCase> all;
+  std::vector<std::int32_t> sixteen_documents;
+  for (std::int32_t t = 128; t < 2048; t += 128) sixteen_documents.push_back(t);
+  all.push_back({2048, 6, 6, 128, dtype, sixteen_documents});  // more groups than go at once
   for (const std::int64_t d : {64, 128}) {
     all.push_back({1, 8, 1, d, dtype});
     all.push_back({63, 2, 2, d, dtype});

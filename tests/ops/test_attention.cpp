@@ -32,8 +32,12 @@ TEST_P(AttentionTest, TakesAScaleBelowZero) {
   p.scale = -p.scale;
   forward(exec_, p);
   const AttentionResult want = expected(exec_, p);
-  EXPECT_TRUE(
-      test::all_near(columns(exec_, p.out, kMargin, x.H * x.d), want.out, tolerance(x, 2.0)));
+  const std::int64_t q = x.H * x.d, k = x.G * x.d;
+  EXPECT_TRUE(test::all_near(columns(exec_, p.out, kMargin, q), want.out, tolerance(x, 2.0)));
+  backward(exec_, p);
+  EXPECT_TRUE(gradient_near(columns(exec_, p.dqk, 0, q), want.dq, x)) << "dq";
+  EXPECT_TRUE(gradient_near(columns(exec_, p.dqk, q, k), want.dk, x)) << "dk";
+  EXPECT_TRUE(gradient_near(columns(exec_, p.dv, kMargin, k), want.dv, x)) << "dv";
 }
 
 TEST_P(AttentionTest, BackwardMatchesPlainLoops) {
@@ -54,8 +58,9 @@ TEST_P(AttentionTest, BackwardMatchesPlainLoops) {
 }
 
 TEST_P(AttentionTest, InactivePairsAreExactZeros) {
-  for (const DType dtype : {DType::f32, DType::bf16}) {
-    const AttentionCase x{130, 4, 2, 32, dtype, {50}, std::vector<std::int32_t>(130, 1)};
+  for (const auto& [dtype, d] :
+       {std::pair{DType::f32, 32}, {DType::bf16, 32}, {DType::bf16, 64}, {DType::f16, 128}}) {
+    const AttentionCase x{130, 4, 2, d, dtype, {50}, std::vector<std::int32_t>(130, 1)};
     const Problem p = make_problem(exec_, x);
     forward(exec_, p);
     backward(exec_, p);
