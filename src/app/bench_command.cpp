@@ -63,7 +63,7 @@ ExitCode time_model(const Invocation& call) {
   const std::string note = know_vocabulary(config);
   train::require_vocab_split(config);
   if (bench.kernels) {
-    report(call, note, train::benchmark_kernels(config));
+    report(call, note, train::benchmark_kernels(config, call.world));
   } else {
     report(call, note,
            train::benchmark_step(

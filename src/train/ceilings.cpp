@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "shoal/ops/elementwise.hpp"
 #include "shoal/ops/gemm.hpp"
 #include "shoal/train/benchmark.hpp"
@@ -39,18 +37,17 @@ double time_copy(const Exec& exec, std::int64_t bytes) {
 
 Ceilings measure_ceilings(DeviceKind device, const std::string& precision) {
   const CeilingSizes sizes = ceiling_sizes(device);
-  constexpr std::int64_t kWorkspace = std::int64_t{1} << 26;
-  const std::int64_t operands = 3 * sizes.product * sizes.product * size_of(DType::f32);
-  const Exec exec{
-      device,
-      {.persistent = 0, .saved = {}, .scratch = std::max(operands, 2 * sizes.copied) + kWorkspace}};
+  const DType elem = parse_precision(precision);
+  const Exec dry = Exec::dry(device);
+  (void)time_product(dry, sizes.product, elem);
+  (void)time_copy(dry, sizes.copied);
+  const Exec exec{device, dry.arena().plan()};
   const auto n = static_cast<double>(sizes.product);
   const auto moved = 2.0 * static_cast<double>(sizes.copied);
   return {.device = device_info(device).name,
           .precision = precision,
           .product = sizes.product,
-          .flops_per_s =
-              2.0 * n * n * n / time_product(exec, sizes.product, parse_precision(precision)),
+          .flops_per_s = 2.0 * n * n * n / time_product(exec, sizes.product, elem),
           .copied = sizes.copied,
           .bytes_per_s = moved / time_copy(exec, sizes.copied)};
 }

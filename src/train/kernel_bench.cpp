@@ -68,8 +68,9 @@ TensorView KernelBench::ones(const Shape& shape) const {
   return x;
 }
 
-KernelBenchmark benchmark_kernels(const RunConfig& wanted) {
+KernelBenchmark benchmark_kernels(const RunConfig& wanted, const Communicator& world) {
   const RunConfig config = one_micro_batch(wanted);
+  take_place(config.training, world);
   const DeviceKind device = choose_device(config.training.device);
   const Exec dry = Exec::dry(device);
   KernelBench counting{dry, config};

@@ -31,7 +31,7 @@ struct AttentionForward {
 };
 void attention_forward(const Exec& exec, const AttentionForward& args);
 
-/// Deterministic: no atomics. Inactive pairs get zero gradients.
+/// Deterministic: sums are added in a fixed order. Inactive pairs get zero gradients.
 struct AttentionBackward {
   Heads dq;         ///< out elem, H heads
   Heads dk, dv;     ///< out elem, G heads

@@ -20,8 +20,8 @@ struct ReduceOptions {
   DType wire = DType::f32;  ///< f32 or bf16: rounded once, summed in fp32, the sum rounded again
   std::int64_t bucket_elements = std::int64_t{1} << 22;  ///< bounds memory and messages
   /// Reduce a bucket as soon as its gradients are final, beside the backward pass. Changes no bits.
-  bool overlap = true;
-  bool overlap_nccl = false;
+  bool overlap = true;        ///< in host memory
+  bool overlap_nccl = false;  ///< through NCCL
 };
 
 [[nodiscard]] ReduceOptions reduce_options(const ParallelConfig& config);

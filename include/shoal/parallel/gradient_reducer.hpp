@@ -20,11 +20,11 @@ namespace shoal::parallel {
 /// A step: begin_step(), after_gradients() as tensors become final, finish(), the update,
 /// gather_weights().
 ///
-/// With ReduceOptions::overlap the collectives of a bucket start as soon as its gradients are
-/// final: in host memory they are posted and moved on by after_gradients(); through NCCL they run
-/// on a stream of their own, which finish() joins. Device memory through MPI is reduced in
-/// finish(). The order of buckets is fixed, so every rank of a group starts the same collectives in
-/// the same order, and the bits do not depend on the overlap.
+/// The collectives of a bucket may start as soon as its gradients are final: in host memory, with
+/// ReduceOptions::overlap, they are posted and moved on by after_gradients(); through NCCL, with
+/// ReduceOptions::overlap_nccl, they run on a stream of their own, which finish() joins. Device
+/// memory through MPI is reduced in finish(). The order of buckets is fixed, so every rank of a
+/// group starts the same collectives in the same order, and the bits do not depend on the overlap.
 class GradientReducer final : public nn::ParameterWatch {
  public:
   /// Store and groups must outlive the reducer. On a dry Exec groups and factory are on paper.

@@ -23,7 +23,7 @@ struct KernelBenchmark {
 
 /// Times the kernels of a model on one rank with the shapes of its micro-batch: random values, and
 /// for the experts the routing that an untrained router gives. model.vocab_size must be known.
-[[nodiscard]] KernelBenchmark benchmark_kernels(const RunConfig& config);
+[[nodiscard]] KernelBenchmark benchmark_kernels(const RunConfig& config, const Communicator& world);
 
 [[nodiscard]] io::Json to_json(const KernelBenchmark& result);
 [[nodiscard]] std::string benchmark_text(const KernelBenchmark& result);
